@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Sets up an environment and shows the method on a laptop: bash scripts/demo.sh [vitask ablate overrides]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/environment.sh
+vitask ablate demo "$@"

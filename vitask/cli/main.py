@@ -1,0 +1,68 @@
+"""The entry point: finds the verb, imports it, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from vitask import __version__
+from vitask.errors import VitaskError, did_you_mean
+
+VERBS = {
+    "train": "train a stage, or the whole pipeline: tsm, vanilla, ep, crt",
+    "evaluate": "score a finished run on a split, with and without the exemplar",
+    "predict": "print label and probabilities for images of your own",
+    "ablate": "run a grid of runs defined in YAML and print one table",
+}
+HELP = """\
+vitask: adapt a vision language model to a narrow task (VITask, arXiv 2410.06456)
+
+Usage: vitask VERB [key=value ...]
+
+Verbs:
+{verbs}
+
+Examples:
+  vitask train                                   the whole method on the embedded default, in minutes
+  vitask train stage=ep objective.alpha=0.3      one stage; earlier ones are trained first if they are missing
+  vitask evaluate run=runs/digits/ep-seed0-...   with and without the exemplar, beside the TSM
+  vitask predict run=runs/digits/ep-seed0-... image.png
+
+`vitask VERB --help` lists the keys of a verb with their defaults.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a verb; exits with 0, with 2 for a wrong request, with 1 for a failure."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        run(arguments)
+    except VitaskError as error:
+        _leave(f"vitask: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        _leave("vitask: interrupted; the same command resumes from the last checkpoint", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def run(arguments: list[str]) -> None:
+    """Dispatch to a verb's module, which is imported only now."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        width = max(map(len, VERBS))
+        print(HELP.format(verbs="\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())), end="")
+        return
+    if arguments[0] in ("-V", "--version"):
+        print(f"vitask {__version__}")
+        return
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        _leave(f"vitask: unknown verb '{verb}'.{did_you_mean(verb, VERBS)} There are {', '.join(VERBS)}", 2)
+    importlib.import_module(f"vitask.cli.{verb}").main(rest)
+
+
+def _leave(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""Configuration: schema, composition, and the one place that builds objects from it."""

@@ -1,0 +1,242 @@
+"""The only place that turns configuration into objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitask.data import (
+    BatchNegatives,
+    DatasetNegatives,
+    Instruction,
+    TaskData,
+    load_digits_task,
+    load_image_folder_task,
+    load_medmnist_task,
+    with_imbalance,
+    with_label_noise,
+    with_train_fraction,
+)
+from vitask.errors import UsageError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from vitask.config import schema
+    from vitask.training.loop import LoopSettings
+    from vitask.training.objective import Objective
+    from vitask.tsm import TSM
+    from vitask.vlm.inputs import Placement
+    from vitask.vlm.model import ExemplarVLM
+
+
+def build_task(data: schema.DataConfig, seed: int, cache: str) -> TaskData:
+    """Load the data set and put the configured conditions on its training split.
+
+    Raises:
+        UsageError: a value does not fit the source.
+        VitaskError: the data is missing or broken.
+    """
+    if data.source == "digits":
+        task = load_digits_task()
+    elif data.source == "medmnist":
+        task = load_medmnist_task(
+            _required(data, "name"),
+            _required(data, "root"),
+            data.size,
+            label_texts=data.label_texts,
+            raw_labels=data.raw_labels,
+            separator=data.separator,
+            no_finding=data.no_finding,
+            download=data.download,
+            cache_dir=Path(cache).expanduser() / "medmnist",
+        )
+    else:
+        task = load_image_folder_task(
+            _required(data, "root"),
+            data.modality or "input",
+            label_texts=data.label_texts,
+            fractions=data.fractions,
+        )
+    task = with_train_fraction(task, data.train_fraction, seed)
+    task = with_imbalance(task, data.imbalance, seed)
+    return with_label_noise(task, data.label_noise, seed)
+
+
+def _required(data: schema.DataConfig, key: str) -> str:
+    value = getattr(data, key)
+    if value is None:
+        raise UsageError(f"data.{key} has no value; data={data.source} needs data.{key}=...")
+    return value
+
+
+def build_instruction(data: schema.DataConfig, task: TaskData) -> str:
+    """Render the instruction of a task, with the modality of the config if it gives one."""
+    from dataclasses import replace
+
+    asked = replace(task, modality=data.modality) if data.modality else task
+    return Instruction(**asdict(data.instruction)).render(asked)
+
+
+def build_tsm(config: schema.TSMConfig, classes: int) -> TSM:
+    """Build the task-specific model, with fresh or pre-trained weights."""
+    from vitask.tsm import TSM
+
+    return TSM(
+        config.name,
+        classes,
+        pretrained=config.pretrained,
+        model_args=config.model_args,
+        checkpoint=config.checkpoint,
+        data_config=config.input,
+    )
+
+
+def build_placement(config: schema.ExemplarConfig, tsm: TSM) -> Placement:
+    """Place the exemplar: its position from the config, its number of tokens from the TSM."""
+    from vitask.vlm.inputs import Placement
+
+    return Placement(config.position, tsm.num_tokens(config.features))
+
+
+def build_vlm(config: schema.Config, exemplar_dim: int | None, placement: Placement | None) -> tuple[ExemplarVLM, Any]:
+    """Load the VLM, adapt it, and give it a connector if it is to see exemplars.
+
+    Args:
+        config: the run.
+        exemplar_dim: width of the TSM's features; `None` for a VLM without exemplars.
+        placement: where they go; `None` likewise.
+
+    Returns:
+        The wrapper and a `Prompter`.
+    """
+    from vitask.vlm.adapt import add_lora
+    from vitask.vlm.connector import Connector
+    from vitask.vlm.families import family_for
+    from vitask.vlm.load import load_pretrained
+    from vitask.vlm.model import ExemplarVLM
+    from vitask.vlm.prompts import Prompter
+
+    vlm = config.vlm
+    model, processor = load_pretrained(
+        vlm.path,
+        revision=vlm.revision,
+        dtype=vlm.dtype,
+        attention=vlm.attention,
+        trust_remote_code=vlm.trust_remote_code,
+    )
+    family = family_for(model.config.model_type)
+    width = model.get_input_embeddings().embedding_dim
+    adapted = add_lora(
+        model,
+        family,
+        rank=config.lora.rank,
+        alpha=config.lora.alpha,
+        dropout=config.lora.dropout,
+        targets=config.lora.targets,
+        train_tower=vlm.train_tower,
+        train_projector=vlm.train_projector,
+    )
+    if vlm.gradient_checkpointing:
+        model.get_submodule(family.language_model).gradient_checkpointing_enable({"use_reentrant": False})
+    connector = Connector(exemplar_dim, width, config.connector.kind) if exemplar_dim is not None else None
+    prompter = Prompter(processor, family.image_token_id(model), vlm.image_options)
+    return ExemplarVLM(adapted, family, connector, placement), prompter
+
+
+def build_objective(
+    config: schema.ObjectiveConfig, weights: dict[str, float], label_tokens: Sequence[Sequence[int]]
+) -> Objective:
+    """Build the objective of a stage from its term weights and the closed set of responses."""
+    from vitask.training.objective import Objective
+
+    try:
+        return Objective(
+            weights,
+            temperature=config.rda.temperature,
+            direction=config.rda.direction,
+            detach_teacher=config.rda.detach_teacher,
+            ramp=config.rda.ramp,
+            crt_tokens=config.crt.tokens,
+            label_tokens=tuple(map(tuple, label_tokens)),
+            reduction=config.reduction,
+        )
+    except ValueError as error:
+        raise UsageError(f"objective: {error}") from error
+
+
+def build_negatives(config: schema.CRTConfig, task: TaskData, seed: int) -> BatchNegatives | DatasetNegatives:
+    """Say how CRT's negative images are drawn."""
+    disjoint = [answer.labels for answer in task.answers] if config.disjoint else None
+    if config.negatives == "batch":
+        return BatchNegatives(seed, disjoint)
+    answers = task.splits["train"]["answer"][:]
+    return DatasetNegatives(answers, [0] * len(answers), seed, disjoint)
+
+
+def build_optimizer(config: schema.OptimConfig, module: nn.Module) -> Optimizer:
+    """Build timm's optimiser of that name; the connector gets its own rate, norms and biases no weight decay."""
+    from timm.optim import create_optimizer_v2
+
+    groups: dict[tuple[float, float], list[Any]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            own_rate = config.connector_lr is not None and ".connector." in f".{name}"
+            decay = config.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((config.connector_lr if own_rate else config.lr, decay), []).append(parameter)
+    try:
+        return create_optimizer_v2(
+            [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()],
+            opt=config.name,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+        )
+    except (ValueError, AssertionError, KeyError) as error:
+        raise UsageError(f"optim.name: timm has no optimiser '{config.name}': {error}") from error
+
+
+def build_scheduler(config: schema.OptimConfig) -> Callable[[Optimizer, int], LRScheduler]:
+    """Return what builds the learning-rate schedule, once the number of steps is known."""
+    from transformers import get_scheduler
+
+    return lambda optimizer, steps: get_scheduler(
+        config.schedule, optimizer, num_warmup_steps=round(config.warmup * steps), num_training_steps=steps
+    )
+
+
+def build_settings(config: schema.Config, optim: schema.OptimConfig) -> LoopSettings:
+    """Collect how long and in which portions the loop trains."""
+    from vitask.training.loop import LoopSettings
+
+    return LoopSettings(
+        epochs=optim.epochs,
+        batch_size=optim.batch_size,
+        micro_batch_size=optim.micro_batch_size,
+        clip=optim.clip,
+        workers=config.launch.workers,
+        log_every=config.logger.every,
+        save_every=config.launch.save_every,
+        seed=config.seed,
+    )
+
+
+def build_accelerator(launch: schema.LaunchConfig, logger: schema.LoggerConfig, folder: Path) -> Accelerator:
+    """Build the accelerator with its trackers; nothing contacts a server unless `logger.mode=online`."""
+    from accelerate import Accelerator
+
+    tracker = None if logger.tracker == "none" else logger.tracker
+    accelerator = Accelerator(
+        mixed_precision=launch.precision,
+        cpu=launch.device == "cpu",
+        log_with=tracker,
+        project_dir=str(folder),
+    )
+    if tracker is not None:
+        options = {"wandb": {"mode": logger.mode, "dir": str(folder), "name": folder.name}}
+        accelerator.init_trackers(logger.project, init_kwargs=options if tracker == "wandb" else {})
+    return accelerator

@@ -1,0 +1,244 @@
+"""Every option with its type, its range and what it means. Defaults live in the YAML files under `configs/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from omegaconf import MISSING
+
+# OmegaConf reads these annotations at run time, on Python 3.10 too: Optional[X], not X | None.
+
+
+def one_of(*choices: str) -> Any:
+    """Declare a text option with a fixed set of values."""
+    return field(default=MISSING, metadata={"choices": choices})
+
+
+def within(low: float, high: float | None = None) -> Any:
+    """Declare a number option with a range, ends included."""
+    return field(default=MISSING, metadata={"range": (low, high)})
+
+
+@dataclass
+class InstructionConfig:
+    """What the VLM is asked."""
+
+    template: str = MISSING
+    incomplete_template: str = MISSING
+    complete: bool = MISSING
+
+
+@dataclass
+class DataConfig:
+    """Which task, under which conditions."""
+
+    source: str = one_of("digits", "medmnist", "image_folder")
+    name: Optional[str] = MISSING  # noqa: UP045
+    root: Optional[str] = MISSING  # noqa: UP045
+    size: int = within(1)
+    modality: Optional[str] = MISSING  # noqa: UP045
+    label_texts: Any = MISSING
+    raw_labels: bool = MISSING
+    separator: str = MISSING
+    no_finding: str = MISSING
+    download: bool = MISSING
+    fractions: list[float] = MISSING
+    label_noise: float = within(0, 0.99)
+    imbalance: float = within(0, 1)
+    train_fraction: float = within(0, 1)
+    instruction: InstructionConfig = MISSING
+
+
+@dataclass
+class OptimConfig:
+    """How long and how fast to train."""
+
+    name: str = MISSING
+    lr: float = within(0)
+    connector_lr: Optional[float] = MISSING  # noqa: UP045
+    weight_decay: float = within(0)
+    schedule: str = one_of("cosine", "linear", "constant", "constant_with_warmup")
+    warmup: float = within(0, 1)
+    clip: float = within(0)
+    epochs: int = within(1)
+    batch_size: int = within(1)
+    micro_batch_size: Optional[int] = MISSING  # noqa: UP045
+
+
+@dataclass
+class TSMConfig:
+    """The task-specific model."""
+
+    name: str = MISSING
+    pretrained: bool = MISSING
+    checkpoint: Optional[str] = MISSING  # noqa: UP045
+    model_args: dict[str, Any] = MISSING
+    input: dict[str, Any] = MISSING
+    augment: Optional[dict[str, Any]] = MISSING  # noqa: UP045
+    label_smoothing: float = within(0, 1)
+    balanced: bool = MISSING
+    optim: OptimConfig = MISSING
+
+
+@dataclass
+class VLMConfig:
+    """The vision language model."""
+
+    path: str = MISSING
+    revision: Optional[str] = MISSING  # noqa: UP045
+    dtype: str = one_of("float32", "bfloat16", "float16", "auto")
+    attention: str = one_of("sdpa", "eager", "flash_attention_2")
+    trust_remote_code: bool = MISSING
+    image_options: dict[str, Any] = MISSING
+    train_tower: bool = MISSING
+    train_projector: bool = MISSING
+    gradient_checkpointing: bool = MISSING
+
+
+@dataclass
+class ExemplarConfig:
+    """What of the TSM the VLM sees, and where."""
+
+    features: str = one_of("cls", "patches")
+    position: str = one_of("after_image", "before_assistant", "replace_image")
+
+
+@dataclass
+class ConnectorConfig:
+    """What maps exemplars to the LLM's width."""
+
+    kind: str = one_of("mlp", "linear")
+
+
+@dataclass
+class LoraConfig:
+    """The adapter of the language model."""
+
+    rank: int = within(1)
+    alpha: float = within(0)
+    dropout: float = within(0, 1)
+    targets: Optional[list[str]] = MISSING  # noqa: UP045
+
+
+@dataclass
+class RDAConfig:
+    """Options of response distribution alignment."""
+
+    temperature: float = within(1e-6)
+    direction: str = one_of("student_first", "teacher_first")
+    detach_teacher: bool = MISSING
+    ramp: float = within(0, 1)
+
+
+@dataclass
+class CRTConfig:
+    """Options of contrastive response tuning."""
+
+    tokens: str = one_of("all", "branching")
+    negatives: str = one_of("dataset", "batch")
+    disjoint: bool = MISSING
+
+
+@dataclass
+class ObjectiveConfig:
+    """Weights and options of the loss terms."""
+
+    vanilla: float = within(0)
+    ep: float = within(0)
+    alpha: float = within(0)
+    beta: float = within(0)
+    reduction: str = one_of("token", "sequence")
+    rda: RDAConfig = MISSING
+    crt: CRTConfig = MISSING
+
+
+@dataclass
+class StageConfig:
+    """What one run trains, and from where."""
+
+    name: str = MISSING
+    terms: list[str] = MISSING
+    init_from: Optional[str] = MISSING  # noqa: UP045
+    train_connector: bool = MISSING
+    pipeline: list[str] = MISSING
+
+
+@dataclass
+class LaunchConfig:
+    """Where and in which precision to run."""
+
+    device: str = one_of("auto", "cpu")
+    precision: str = one_of("no", "bf16", "fp16")
+    workers: int = within(0)
+    save_every: int = within(0)
+
+
+@dataclass
+class LoggerConfig:
+    """What to log, and to whom."""
+
+    tracker: str = one_of("none", "wandb", "tensorboard")
+    project: str = MISSING
+    mode: str = one_of("offline", "online")
+    every: int = within(1)
+
+
+@dataclass
+class Config:
+    """One training run."""
+
+    seed: int = within(0)
+    out: str = MISSING
+    cache: str = MISSING
+    tag: Optional[str] = MISSING  # noqa: UP045
+    overwrite: bool = MISSING
+    prerequisites: str = one_of("train", "require")
+    data: DataConfig = MISSING
+    tsm: TSMConfig = MISSING
+    vlm: VLMConfig = MISSING
+    exemplar: ExemplarConfig = MISSING
+    connector: ConnectorConfig = MISSING
+    lora: LoraConfig = MISSING
+    optim: OptimConfig = MISSING
+    launch: LaunchConfig = MISSING
+    logger: LoggerConfig = MISSING
+    objective: ObjectiveConfig = MISSING
+    stage: StageConfig = MISSING
+
+
+@dataclass
+class EvaluateConfig:
+    """One evaluation of a finished run."""
+
+    run: str = MISSING
+    split: str = one_of("train", "val", "test")
+    exemplar: str = one_of("on", "off", "both")
+    generate: bool = MISSING
+    batch_size: int = within(1)
+    device: str = one_of("auto", "cpu")
+    overwrite: bool = MISSING
+
+
+@dataclass
+class PredictConfig:
+    """Answers for single images."""
+
+    run: str = MISSING
+    exemplar: str = one_of("on", "off")
+    batch_size: int = within(1)
+    device: str = one_of("auto", "cpu")
+
+
+@dataclass
+class AblationConfig:
+    """A grid of runs: rows times seeds."""
+
+    title: str = MISSING
+    conditions: str = MISSING
+    reference: str = MISSING
+    base: list[str] = MISSING
+    rows: dict[str, list[str]] = MISSING
+    seeds: list[int] = MISSING
+    split: str = one_of("train", "val", "test")
+    workers: int = within(1)

@@ -1,0 +1,1 @@
+"""Evaluation: closed-set scoring, generation and parsing, metrics."""

@@ -1,0 +1,142 @@
+"""L_RDA, response distribution alignment: the branch with the exemplar teaches the branch without."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vitask.losses._inputs import check_aligned, check_choice, counted_logits
+from vitask.losses.response import IGNORE_INDEX, REDUCTIONS, masked_mean
+
+DIRECTIONS = ("student_first", "teacher_first")
+
+
+def rda_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float = 1.0,
+    direction: str = "student_first",
+    detach_teacher: bool = True,
+    reduction: str = "token",
+    normalizer: float | Tensor | None = None,
+    ignore_index: int = IGNORE_INDEX,
+) -> Tensor:
+    """Mean over response tokens of the KL divergence between the branches' next-token distributions.
+
+    The paper's form is the default: `KL(student || stopgrad teacher)`, where the student saw no exemplar. It is
+    non-negative up to rounding and exactly zero for equal logits. A token at -inf in both branches (a masked
+    vocabulary) contributes nothing; one that only the second distribution rules out makes the KL infinite, as defined.
+
+    Args:
+        student_logits: Floating point, `(..., T, V)`, aligned with the labels: the branch without exemplar.
+        teacher_logits: Of the same shape: the branch with exemplar.
+        labels: Integers, `(..., T)`; read only to see which positions are response.
+        temperature: Divides both logits; the KL is multiplied by its square so that gradients keep their scale
+            (Hinton et al., 2015). 1 is the paper.
+        direction: "student_first" is `KL(student || teacher)`, "teacher_first" the reverse.
+        detach_teacher: Whether to stop the gradient at the teacher; False is the paper's RDA*.
+        reduction: "token" or "sequence", see `masked_mean`.
+        normalizer: Replaces the number of tokens (or sequences) divided by, see `masked_mean`.
+        ignore_index: Marks what is not response.
+
+    Returns:
+        0-d, float32 for half precision, otherwise of the logits' dtype. No response: a zero attached to the graph.
+
+    Raises:
+        ValueError: Shapes, dtypes, the temperature, the direction or the reduction are wrong.
+
+    Example:
+        >>> import math
+        >>> import torch
+        >>> student, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, math.log(3)]])
+        >>> round(rda_loss(student, teacher, torch.tensor([1])).item(), 4)  # log(4) / 2 + log(4/3) / 2 - log(2)
+        0.1438
+
+    Source: paper, section 2, L_RDA; RDA* of its ablation.
+    """
+    _check_options(temperature, direction)
+    check_aligned(labels, student_logits=student_logits, teacher_logits=teacher_logits)
+    valid = labels != ignore_index
+    if detach_teacher:
+        teacher_logits = teacher_logits.detach()
+    student = (counted_logits(student_logits, valid) / temperature).log_softmax(-1)
+    teacher = (counted_logits(teacher_logits, valid) / temperature).log_softmax(-1)
+    divergence = _kl(student, teacher) if direction == "student_first" else _kl(teacher, student)
+    return temperature**2 * masked_mean(divergence, valid, reduction, normalizer)
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) over the last dimension, `0 log 0` being 0 whatever q is."""
+    p = log_p.exp()
+    return (p * (log_p - log_q).masked_fill(p == 0, 0.0)).sum(-1)
+
+
+def _check_options(temperature: float, direction: str) -> None:
+    check_choice("direction", direction, DIRECTIONS)
+    if not temperature > 0:
+        raise ValueError(f"temperature must be greater than 0; got {temperature}")
+
+
+class RDALoss(nn.Module):
+    """`rda_loss` as a module without parameters.
+
+    Args:
+        temperature: Divides both logits; greater than 0.
+        direction: "student_first" (the paper) or "teacher_first".
+        detach_teacher: False is the paper's RDA*.
+        reduction: "token" or "sequence".
+        ignore_index: Marks what is not response.
+
+    Raises:
+        ValueError: An option is wrong.
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.randn(2, 3, 8), torch.tensor([[1, 2, 3], [4, -100, -100]])
+        >>> RDALoss()(logits, logits, labels).item()
+        0.0
+
+    Source: paper, section 2, L_RDA.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 1.0,
+        direction: str = "student_first",
+        detach_teacher: bool = True,
+        reduction: str = "token",
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        super().__init__()
+        _check_options(temperature, direction)
+        check_choice("reduction", reduction, REDUCTIONS)
+        self.temperature = temperature
+        self.direction = direction
+        self.detach_teacher = detach_teacher
+        self.reduction = reduction
+        self.ignore_index = ignore_index
+
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, normalizer: float | Tensor | None = None
+    ) -> Tensor:
+        """See `rda_loss`."""
+        return rda_loss(
+            student_logits,
+            teacher_logits,
+            labels,
+            temperature=self.temperature,
+            direction=self.direction,
+            detach_teacher=self.detach_teacher,
+            reduction=self.reduction,
+            normalizer=normalizer,
+            ignore_index=self.ignore_index,
+        )
+
+    def extra_repr(self) -> str:
+        """The options, for `repr`."""
+        return (
+            f"temperature={self.temperature}, direction={self.direction!r}, detach_teacher={self.detach_teacher}, "
+            f"reduction={self.reduction!r}, ignore_index={self.ignore_index}"
+        )

@@ -1,0 +1,1 @@
+"""Reporting: tables from run folders; imports no torch."""

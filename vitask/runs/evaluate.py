@@ -1,0 +1,223 @@
+"""`vitask evaluate`: score a finished run on a split and write `metrics.json` and `predictions.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from vitask.config.build import build_instruction, build_placement, build_task, build_vlm
+from vitask.errors import UsageError, VitaskError
+from vitask.evaluation.closed_set import answer_images, label_probabilities
+from vitask.evaluation.metrics import label_metrics, set_metrics
+from vitask.evaluation.parsing import AnswerParser
+from vitask.runs.folder import RunFolder, Stopwatch, read_json, say, write_json, write_text
+from vitask.runs.identity import at_stage, needs_exemplar, run_folder
+from vitask.runs.train_tsm import probabilities
+from vitask.runs.train_vlm import exemplar_table, load_run_tsm
+from vitask.training.tsm_data import label_targets
+from vitask.vlm.prompts import PromptTable
+from vitask.vlm.saving import load_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vitask.config.schema import Config, EvaluateConfig
+    from vitask.tsm import TSM
+    from vitask.vlm.model import ExemplarVLM
+    from vitask.vlm.prompts import Prompter
+
+
+def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
+    """Evaluate a run in every mode that was asked for, and return the metrics, one a mode.
+
+    Modes are `off` and `on` (without and with the exemplar) for a VLM, `tsm` for a TSM run. What was evaluated before
+    is read, not repeated, unless `overwrite`.
+
+    Raises:
+        UsageError: there is no run, or it cannot do what was asked.
+        VitaskError: the run is not finished, or something of it is missing, damaged or changed.
+    """
+    run = RunFolder(Path(request.run).expanduser())
+    config = run.config()
+    if not run.finished:
+        raise VitaskError(f"run={run.path}: not finished; the command that began it resumes it")
+    results = {mode: run.path / "eval" / f"{request.split}-{mode}" for mode in _modes(request, config)}
+    missing = [mode for mode, folder in results.items() if request.overwrite or not (folder / "metrics.json").is_file()]
+    if missing:
+        evaluation = Evaluation(run, config, request)
+        for mode in missing:
+            evaluation.write(mode, results[mode])
+    return [read_json(folder / "metrics.json") for folder in results.values()]
+
+
+def _modes(request: EvaluateConfig, config: Config) -> list[str]:
+    if config.stage.name == "tsm":
+        return ["tsm"]
+    able = ["off", "on"] if needs_exemplar(config) else ["off"]
+    if request.exemplar == "both":
+        return able
+    if request.exemplar not in able:
+        raise UsageError(f"exemplar=on: {request.run} was trained without exemplar, so it has no connector")
+    return [request.exemplar]
+
+
+class Evaluation:
+    """One run on one split: the data, the TSM if there is one, and the VLM, loaded once for all modes."""
+
+    def __init__(self, run: RunFolder, config: Config, request: EvaluateConfig) -> None:
+        self.run = run
+        self.config = config
+        self.request = request
+        self.device = "cuda" if request.device == "auto" and torch.cuda.is_available() else "cpu"
+        self.task = build_task(config.data, config.seed, config.cache)
+        run.check_data(self.task)
+        self.targets = label_targets(self.task, request.split)
+        self.tsm = self._load_tsm()
+        self.table = exemplar_table(self.tsm, self.task, request.split, config, self.device) if self.tsm else None
+        self.tsm_probabilities = self._tsm_probabilities()
+        self._vlm: tuple[ExemplarVLM, Prompter] | None = None
+
+    def write(self, mode: str, folder: Path) -> None:
+        """Evaluate one mode and write its files, `metrics.json` last."""
+        watch = Stopwatch()
+        likelihoods, texts = None, None
+        if mode == "tsm":
+            scores = self.tsm_probabilities
+        else:
+            likelihoods, texts = self._answer(mode)
+            candidates = [answer.labels for answer in self.task.answers[: self.task.candidates]]
+            scores = label_probabilities(likelihoods, candidates, len(self.task.labels))
+        metrics = {
+            "run": self.run.path.name,
+            "split": self.request.split,
+            "mode": mode,
+            "samples": len(self.targets),
+            "seconds": 0.0,
+            **self._score(scores, likelihoods),
+            **({"generated": self._score_texts(texts)} if texts else {}),
+            "tsm": label_metrics(self.targets, self.tsm_probabilities, self.task.multi_label) if self.tsm else None,
+            "majority": self._majority(),
+            "conditions": dict(self.task.notes),
+            "labels": list(self.task.labels),
+        }
+        metrics["seconds"] = watch.seconds()
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "predictions.csv", self._predictions(scores, likelihoods, texts))
+        write_json(folder / "metrics.json", metrics)
+
+    def _load_tsm(self) -> TSM | None:
+        """The run's TSM; for a VLM that never saw one, the TSM of the same settings if it happens to be there."""
+        folder = self.run.path
+        if self.config.stage.name != "tsm":
+            folder = folder.parent / run_folder(at_stage(self.config, "tsm")).name
+            if not needs_exemplar(self.config) and not RunFolder(folder).finished:
+                say("the TSM of these settings is not trained (stage=tsm), so its figures are left out")
+                return None
+        return load_run_tsm(folder, self.task)
+
+    def _tsm_probabilities(self) -> Tensor | None:
+        if self.table is None:
+            return None
+        logits = torch.stack([self.table.logits[row] for row in range(len(self.targets))])
+        return probabilities(logits, self.task.multi_label)
+
+    def vlm(self) -> tuple[ExemplarVLM, Prompter]:
+        """Return the tuned VLM and its prompter, loaded on first use."""
+        if self._vlm is None:
+            config, with_exemplar = self.config, needs_exemplar(self.config)
+            vlm, prompter = build_vlm(
+                config,
+                self.tsm.feature_dim(config.exemplar.features) if with_exemplar else None,
+                build_placement(config.exemplar, self.tsm) if with_exemplar else None,
+            )
+            load_weights(vlm, self.run.model)
+            self._vlm = vlm.to(self.device), prompter
+        return self._vlm
+
+    def _answer(self, mode: str) -> tuple[Tensor, list[str]]:
+        """Candidate log-likelihoods and generated texts of the whole split."""
+        vlm, prompter = self.vlm()
+        prompts = PromptTable(
+            self.task.splits[self.request.split]["image"], prompter, build_instruction(self.config.data, self.task)
+        )
+        responses = [prompter.response(answer.text) for answer in self.task.answers[: self.task.candidates]]
+        batches = answer_images(
+            vlm,
+            prompter,
+            prompts,
+            responses,
+            exemplars=self.table.features if mode == "on" else None,
+            batch_size=self.request.batch_size,
+            with_text=self.request.generate,
+        )
+        scores, texts = zip(*_tracked(batches, len(prompts), self.request.batch_size, mode), strict=True)
+        return torch.cat(scores), [text for batch in texts for text in batch]
+
+    def _score(self, scores: Tensor, likelihoods: Tensor | None) -> dict[str, float]:
+        """Figures of label probabilities; a multi-label VLM answers with its likeliest label set."""
+        metrics = label_metrics(self.targets, scores, self.task.multi_label)
+        if self.task.multi_label and likelihoods is not None:
+            metrics |= set_metrics(self.targets.numpy() > 0.5, self._sets(likelihoods.argmax(-1).tolist()))
+        return metrics
+
+    def _score_texts(self, texts: list[str]) -> dict[str, float]:
+        """Figures of generated answers, and the share of them that is no answer of the set."""
+        parsed = self._parse(texts)
+        truth = self._sets(self.task.splits[self.request.split]["answer"][:])
+        invalid = sum(answer is None for answer in parsed) / len(parsed)
+        return {**set_metrics(truth, self._sets(parsed)), "invalid_rate": invalid}
+
+    def _parse(self, texts: list[str]) -> list[int | None]:
+        parser = AnswerParser([answer.text for answer in self.task.answers])
+        return [parser(text) for text in texts]
+
+    def _majority(self) -> dict[str, float]:
+        """Figures of always giving the training split's most frequent answer."""
+        counts = np.bincount(self.task.splits["train"]["answer"][:])
+        truth = self._sets(self.task.splits[self.request.split]["answer"][:])
+        return set_metrics(truth, self._sets([int(counts.argmax())] * len(truth)))
+
+    def _sets(self, answers: list[int | None]) -> np.ndarray:
+        """Label sets of answers, bool `(N, labels)`; an invalid answer is matched by no label set."""
+        sets = np.zeros((len(answers), len(self.task.labels)), dtype=bool)
+        for row, answer in enumerate(answers):
+            if answer is not None:
+                sets[row, list(self.task.answers[answer].labels)] = True
+        return sets
+
+    def _predictions(self, scores: Tensor, likelihoods: Tensor | None, texts: list[str] | None) -> str:
+        """The CSV: sample id, truth, prediction, raw text and what it was read as, probability of every label."""
+        split, answers = self.task.splits[self.request.split], self.task.answers
+        ids, truth = split["id"][:], split["answer"][:]
+        parsed = self._parse(texts) if texts else []
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        generated = ["text", "parsed"] if texts else []
+        writer.writerow(["id", "truth", "prediction", *generated, *(f"p({label})" for label in self.task.labels)])
+        for row, probabilities_row in enumerate(scores.tolist()):
+            said = [texts[row], answers[parsed[row]].text if parsed[row] is not None else ""] if texts else []
+            chosen = self._chosen(probabilities_row, None if likelihoods is None else likelihoods[row])
+            figures = [f"{p:.6f}" for p in probabilities_row]
+            writer.writerow([ids[row], answers[truth[row]].text, chosen, *said, *figures])
+        return out.getvalue()
+
+    def _chosen(self, probabilities_row: list[float], likelihoods: Tensor | None) -> str:
+        """The text of the predicted answer: the likeliest candidate, or what the TSM's probabilities say."""
+        if likelihoods is not None:
+            return self.task.answers[int(likelihoods.argmax())].text
+        if self.task.multi_label:
+            return "; ".join(self.task.labels[i] for i, p in enumerate(probabilities_row) if p > 0.5)
+        return self.task.labels[int(np.argmax(probabilities_row))]
+
+
+def _tracked(batches: Iterator[Any], samples: int, batch_size: int, mode: str) -> Iterator[Any]:
+    """Show a progress bar over the batches."""
+    total = -(-samples // batch_size)
+    return track(batches, description=f"exemplar {mode}", total=total)

@@ -1,0 +1,173 @@
+"""A run folder explains itself: resolved config, versions, data fingerprint, log, result."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from vitask.config.compose import checked
+from vitask.config.schema import Config
+from vitask.errors import UsageError, VitaskError
+
+if TYPE_CHECKING:
+    from vitask.data import TaskData
+
+PACKAGES = ("vitask", "torch", "transformers", "peft", "accelerate", "timm", "datasets", "hydra-core", "numpy")
+CONFIG, ENVIRONMENT, SUMMARY = "config.yaml", "environment.json", "summary.json"
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: the folder; made by `begin`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end; the summary is written last."""
+        return (self.path / SUMMARY).is_file()
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the loop keeps what it resumes from."""
+        return self.path / "checkpoints"
+
+    @property
+    def tsm(self) -> Path:
+        """Where a TSM run keeps its best model."""
+        return self.path / "tsm"
+
+    @property
+    def model(self) -> Path:
+        """Where a VLM run keeps adapter and connector."""
+        return self.path / "model"
+
+    def begin(self, config: Config, task: TaskData) -> None:
+        """Write what the run was started with, or check it against what an interrupted run was started with.
+
+        Raises:
+            VitaskError: the data is not what it was when the run began.
+        """
+        if (self.path / ENVIRONMENT).is_file():
+            self.check_data(task)
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)))
+        environment = {
+            "versions": {name: _version(name) for name in PACKAGES},
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "data": {"name": task.name, "fingerprint": task.fingerprint, "notes": dict(task.notes)},
+            "labels": list(task.labels),
+        }
+        write_json(self.path / ENVIRONMENT, environment)
+
+    def check_data(self, task: TaskData) -> None:
+        """Raise a `VitaskError` if the data changed since the run began."""
+        began = self.environment()["data"]["fingerprint"]
+        if task.fingerprint != began:
+            raise VitaskError(
+                f"{self.path}: the data has changed since this run began (fingerprint {task.fingerprint[:12]}, was "
+                f"{began[:12]}); put the data back, or train again with overwrite=true"
+            )
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Mark the run as finished and drop its resumable checkpoints."""
+        write_json(self.path / SUMMARY, summary)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def config(self) -> Config:
+        """Read the resolved configuration.
+
+        Raises:
+            UsageError: the folder holds no run.
+            VitaskError: its config is damaged.
+        """
+        path = self.path / CONFIG
+        if not path.is_file():
+            raise UsageError(
+                f"run={self.path}: no run there ({CONFIG} is missing); give a folder that vitask train wrote"
+            )
+        try:
+            return checked(Config, OmegaConf.load(path))
+        except (UsageError, YAMLError, OmegaConfBaseException) as error:
+            raise VitaskError(f"{path}: damaged, or written by another version: {error}") from error
+
+    def environment(self) -> dict[str, Any]:
+        """Read versions, data fingerprint and labels."""
+        return read_json(self.path / ENVIRONMENT)
+
+    def summary(self) -> dict[str, Any]:
+        """Read the result of a finished run."""
+        return read_json(self.path / SUMMARY)
+
+
+class Stopwatch:
+    """Wall time since it was made, in seconds."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Return the time that has passed."""
+        return round(time.perf_counter() - self.started, 2)
+
+
+def say(text: str) -> None:
+    """Print a line, on the main process only."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, flush=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a run.
+
+    Raises:
+        VitaskError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise VitaskError(f"{path}: missing or damaged: {error}") from error
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file, all or nothing."""
+    write_text(path, json.dumps(dict(values), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, all or nothing."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
+
+
+def stage_summary(config: Config, watch: Stopwatch, steps: int, **results: Any) -> dict[str, Any]:
+    """Collect what every finished run reports."""
+    optim = config.tsm.optim if config.stage.name == "tsm" else config.optim
+    return {"stage": config.stage.name, "seed": config.seed, "steps": steps, "seconds": watch.seconds(),
+            "optim": asdict(optim), **results}  # fmt: skip
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,85 @@
+"""What identifies a run: everything that its outcome depends on, hashed into the name of its folder.
+
+Stages find each other, sweeps and killed runs resume, and ranks agree, because the folder follows from the settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitask.config.compose import load_stage
+
+if TYPE_CHECKING:
+    from vitask.config.schema import Config
+
+WEIGHTS = {"vanilla": "vanilla", "ep": "ep", "rda": "alpha", "crt": "beta"}
+"""The config key of each term's weight."""
+
+
+def term_weights(config: Config) -> dict[str, float]:
+    """Return the weight of each term that the stage lists; the others are 0."""
+    return {
+        term: getattr(config.objective, key) if term in config.stage.terms else 0.0 for term, key in WEIGHTS.items()
+    }
+
+
+def needs_exemplar(config: Config) -> bool:
+    """Say whether the run's VLM sees exemplars, so that it needs a TSM and a connector."""
+    weights = term_weights(config)
+    return weights["ep"] != 0 or weights["rda"] != 0
+
+
+def at_stage(config: Config, stage: str) -> Config:
+    """Return the same configuration at another stage."""
+    return replace(config, stage=load_stage(stage))
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """Collect what the outcome of a run depends on, earlier stages included, and nothing else."""
+    common = {"seed": config.seed, "precision": config.launch.precision, "data": asdict(config.data)}
+    if config.stage.name == "tsm":
+        del common["data"]["instruction"]
+        return {**common, "tsm": asdict(config.tsm)}
+    weights = term_weights(config)
+    objective = asdict(config.objective)
+    parts: dict[str, Any] = {
+        **common,
+        "vlm": asdict(config.vlm),
+        "lora": asdict(config.lora),
+        "optim": asdict(config.optim),
+        "weights": {term: weight for term, weight in weights.items() if weight},
+        "reduction": config.objective.reduction,
+        **{term: objective[term] for term in ("rda", "crt") if weights[term]},
+    }
+    if needs_exemplar(config):
+        parts |= {
+            "tsm": identity(at_stage(config, "tsm")),
+            "exemplar": asdict(config.exemplar),
+            "connector": asdict(config.connector),
+            "train_connector": config.stage.train_connector,
+        }
+    if config.stage.init_from:
+        parts["init"] = identity(at_stage(config, config.stage.init_from))
+    return parts
+
+
+def run_folder(config: Config) -> Path:
+    """Return the folder of a run: `<out>/<data>/<stage>[-<tag>]-seed<seed>-<hash>`.
+
+    Example:
+        >>> run_folder(compose_config("train", ["stage=ep"]))
+        PosixPath('runs/digits/ep-seed0-3fa2b1c4')
+    """
+    text = json.dumps(identity(config), sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    words = [config.stage.name, *([config.tag] if config.tag else []), f"seed{config.seed}", digest]
+    return Path(config.out).expanduser() / data_name(config) / "-".join(words)
+
+
+def data_name(config: Config) -> str:
+    """Return the short name of the data, for folders and titles."""
+    return config.data.name or Path(config.data.root or config.data.source).resolve().name

@@ -1,0 +1,132 @@
+"""The VLM stages: vanilla tuning, exemplar prompting, contrastive response tuning; they differ by their terms alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import set_seed
+from rich.console import Console
+from rich.table import Table
+
+from vitask.config.build import (
+    build_accelerator,
+    build_instruction,
+    build_negatives,
+    build_objective,
+    build_optimizer,
+    build_placement,
+    build_scheduler,
+    build_settings,
+    build_task,
+    build_vlm,
+)
+from vitask.errors import VitaskError
+from vitask.runs.folder import RunFolder, Stopwatch, stage_summary
+from vitask.runs.identity import at_stage, needs_exemplar, run_folder, term_weights
+from vitask.training.checkpoint import Checkpoints
+from vitask.training.loop import Loop
+from vitask.training.recorder import Recorder
+from vitask.training.vitask_data import VITaskTrainingData
+from vitask.training.vitask_task import VITask
+from vitask.tsm import build_transform, cached_exemplars, load_tsm
+from vitask.vlm.adapt import assert_trainable, trainable_groups
+from vitask.vlm.prompts import PromptTable
+from vitask.vlm.saving import load_weights, save_vlm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vitask.config.schema import Config
+    from vitask.data import TaskData
+    from vitask.tsm import TSM, ExemplarTable
+    from vitask.vlm.model import ExemplarVLM
+
+
+def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
+    """Train one VLM stage into a run folder and return the run's summary. Earlier stages must be there."""
+    watch = Stopwatch()
+    set_seed(config.seed)
+    task = build_task(config.data, config.seed, config.cache)
+    run.begin(config, task)
+    accelerator = build_accelerator(config.launch, config.logger, run.path)
+    tsm = load_run_tsm(run_folder(at_stage(config, "tsm")), task) if needs_exemplar(config) else None
+    placement = build_placement(config.exemplar, tsm) if tsm else None
+    width = tsm.feature_dim(config.exemplar.features) if tsm else None
+    vlm, prompter = build_vlm(config, width, placement)
+    parts = prepare(vlm, config)
+    responses = [prompter.response(answer.text) for answer in task.answers]
+    objective = build_objective(config.objective, term_weights(config), responses)
+    prompts = PromptTable(task.splits["train"]["image"], prompter, build_instruction(config.data, task))
+    exemplars = exemplar_table(tsm, task, "train", config, accelerator.device) if tsm else None
+    negatives = build_negatives(config.objective.crt, task, config.seed)
+    data = VITaskTrainingData(task, prompts, responses, objective.branches, placement, exemplars, negatives)
+    loop = Loop(
+        VITask(vlm, objective),
+        data,
+        build_optimizer(config.optim, vlm),
+        build_scheduler(config.optim),
+        build_settings(config, config.optim),
+        accelerator,
+        Checkpoints(run.checkpoints),
+        description=f"{config.stage.name} {task.name}",
+    )
+    if accelerator.is_main_process and loop.step == 0:
+        print_parts(parts, vlm)
+    recorder = Recorder(run.path, accelerator, resume_from=loop.step)
+    loop.run(recorder)
+    recorder.finish()
+    if accelerator.is_main_process:
+        save_vlm(
+            vlm, run.model, {"base": config.vlm.path, "revision": config.vlm.revision, "labels": list(task.labels)}
+        )
+    accelerator.wait_for_everyone()
+    return stage_summary(config, watch, loop.step, terms=objective.terms, trained=parts)
+
+
+def prepare(vlm: ExemplarVLM, config: Config) -> dict[str, tuple[int, int]]:
+    """Load the earlier stage's weights, freeze what the stage freezes, and check that exactly the rest trains."""
+    if config.stage.init_from:
+        load_weights(vlm, RunFolder(run_folder(at_stage(config, config.stage.init_from))).model)
+    train_connector = vlm.connector is not None and config.stage.train_connector
+    if vlm.connector is not None:
+        vlm.connector.requires_grad_(train_connector)
+    assert_trainable(vlm, connector=train_connector, tower=config.vlm.train_tower, projector=config.vlm.train_projector)
+    return trainable_groups(vlm)
+
+
+def load_run_tsm(folder: Path, task: TaskData) -> TSM:
+    """Load the frozen TSM of a finished TSM run, checking that it knows the task's labels.
+
+    Raises:
+        VitaskError: the run is not there, is damaged, or was trained on another label set.
+    """
+    run = RunFolder(folder)
+    if not run.finished:
+        raise VitaskError(f"{folder}: there is no finished TSM; train it with stage=tsm")
+    return load_tsm(run.tsm, {"labels": list(task.labels)})[0].freeze()
+
+
+def exemplar_table(tsm: TSM, task: TaskData, split: str, config: Config, device: Any) -> ExemplarTable:
+    """Return the TSM's features and logits of a whole split, from the cache if they are there."""
+    return cached_exemplars(
+        tsm,
+        task.splits[split]["image"],
+        kind=config.exemplar.features,
+        transform=build_transform(tsm.data_config, None, training=False),
+        data_fingerprint=f"{task.fingerprint}/{split}",
+        cache_dir=f"{config.cache}/exemplars",
+        device=device,
+        workers=config.launch.workers,
+    )
+
+
+def print_parts(parts: dict[str, tuple[int, int]], vlm: ExemplarVLM) -> None:
+    """Print what trains, part by part, beside what stays frozen."""
+    table = Table(title="what trains")
+    for column in ("part", "tensors", "parameters"):
+        table.add_column(column, justify="left" if column == "part" else "right")
+    for part, (tensors, parameters) in parts.items():
+        table.add_row(part, f"{tensors:,}", f"{parameters:,}")
+    frozen = [p.numel() for p in vlm.parameters() if not p.requires_grad]
+    table.add_row("frozen", f"{len(frozen):,}", f"{sum(frozen):,}", style="dim")
+    Console().print(table)

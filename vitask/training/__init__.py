@@ -1,0 +1,1 @@
+"""Training: the objective, the tasks, and a loop that knows neither."""

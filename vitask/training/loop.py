@@ -1,0 +1,249 @@
+"""The training loop: it knows steps, precision, checkpoints and logs, and nothing of the paper."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from accelerate.utils import send_to_device
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+from torch.utils.data import DataLoader
+
+from vitask.errors import VitaskError
+from vitask.training.checkpoint import Checkpoints, trainable_state
+from vitask.training.sampling import epoch_steps, random_state, rank_share, restore_random_state
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import Tensor
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from vitask.training.recorder import Recorder
+
+
+class Task(Protocol):
+    """What the loop trains: a module whose forward gives `{"loss", part, ...}` of a micro-batch."""
+
+    def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What each part is averaged over."""
+
+    def __call__(self, batch: Mapping[str, Any], totals: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
+        """Loss and parts, normalised by the totals of the whole optimiser step."""
+
+
+class TrainingData(Protocol):
+    """A training split: items by key, and how items become a micro-batch."""
+
+    def __len__(self) -> int:
+        """Number of samples of an epoch."""
+
+    def keys(self, epoch: int, steps: Sequence[Sequence[int]]) -> list[list[Any]]:
+        """The keys of an epoch's items from their indices, one list an optimiser step (over all ranks)."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """One item, a pure function of its key."""
+
+    def collate(self, items: Sequence[Any]) -> Mapping[str, Any]:
+        """One micro-batch; its `id` has one entry a sample."""
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long and in which portions to train.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: samples of one optimiser step, over all ranks and micro-batches.
+        micro_batch_size: samples of one forward on one rank; `None` for a rank's whole share.
+        clip: largest gradient norm; 0 for none.
+        workers: data-loading processes.
+        log_every: steps between two log lines.
+        save_every: steps between two checkpoints; 0 for one at the end of each epoch.
+        seed: of data order and initialisation.
+    """
+
+    epochs: int
+    batch_size: int
+    micro_batch_size: int | None
+    clip: float
+    workers: int
+    log_every: int
+    save_every: int
+    seed: int
+
+
+class NonFiniteLoss(VitaskError):
+    """A loss part became NaN or infinite."""
+
+
+class Loop:
+    """Trains a task; resumes from the newest checkpoint of the run folder as if it had not been interrupted.
+
+    Args:
+        task: the module, on the CPU and with its frozen parts frozen.
+        data: the training split.
+        optimizer: over the task's trainable parameters.
+        scheduler: builds the learning-rate schedule from the optimiser and the number of steps.
+        settings: portions and lengths.
+        accelerator: precision, device, ranks.
+        checkpoints: where to save and resume.
+        description: text beside the progress bar.
+        after_step: called after every optimiser step with the bare task.
+        after_epoch: called after every epoch with its number (from 1); what it returns is logged.
+        extra_state: `state_dict`/`load_state_dict` object saved along, for what the callbacks keep.
+    """
+
+    def __init__(
+        self,
+        task: nn.Module,
+        data: TrainingData,
+        optimizer: Optimizer,
+        scheduler: Callable[[Optimizer, int], LRScheduler],
+        settings: LoopSettings,
+        accelerator: Accelerator,
+        checkpoints: Checkpoints,
+        *,
+        description: str = "training",
+        after_step: Callable[[], None] | None = None,
+        after_epoch: Callable[[int], dict[str, float]] | None = None,
+        extra_state: Any = None,
+    ) -> None:
+        self.bare_task = task
+        self.data = data
+        self.settings = settings
+        self.accelerator = accelerator
+        self.checkpoints = checkpoints
+        self.description = description
+        self.after_step = after_step
+        self.after_epoch = after_epoch
+        self.extra_state = extra_state
+        self.steps_per_epoch = math.ceil(len(data) / settings.batch_size)
+        self.total_steps = self.steps_per_epoch * settings.epochs
+        self.scheduler = scheduler(optimizer, self.total_steps)
+        self.step = 0
+        if (found := checkpoints.latest()) is not None:
+            self._load(found, optimizer)
+        self.task, self.optimizer = accelerator.prepare(task, optimizer)
+
+    def run(self, recorder: Recorder) -> None:
+        """Train to the end.
+
+        Raises:
+            NonFiniteLoss: a loss part is NaN or infinite; the last checkpoint stays.
+        """
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(
+            *columns, TextColumn("{task.fields[loss]}"), disable=not self.accelerator.is_main_process
+        ) as progress:
+            bar = progress.add_task(self.description, total=self.total_steps, completed=self.step, loss="")
+            for epoch in range(self.step // self.steps_per_epoch, self.settings.epochs):
+                self.task.train()
+                for micro_batches in self._epoch(epoch):
+                    values = self._optimise(micro_batches)
+                    progress.update(bar, completed=self.step, loss=f"loss {values['loss']:.3f}")
+                    if self.step % self.settings.log_every == 0 or self.step == self.total_steps:
+                        recorder.log(self.step, {"epoch": self.step / self.steps_per_epoch, **values})
+                    if self.settings.save_every and self.step % self.settings.save_every == 0:
+                        self.save()
+                if self.after_epoch is not None:
+                    recorder.log(self.step, {"epoch": epoch + 1, **self.after_epoch(epoch + 1)})
+                self.save()
+
+    def save(self) -> None:
+        """Write a resumable checkpoint of this moment."""
+        if self.accelerator.is_main_process:
+            state = {
+                "step": self.step,
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+                "random": random_state(),
+                "extra": self.extra_state.state_dict() if self.extra_state is not None else None,
+            }
+            if self.accelerator.scaler is not None:
+                state["scaler"] = self.accelerator.scaler.state_dict()
+            self.checkpoints.save(self.step, trainable_state(self.bare_task), state)
+        self.accelerator.wait_for_everyone()
+
+    def _load(self, path: Any, optimizer: Optimizer) -> None:
+        state = self.checkpoints.load(path, self.bare_task)
+        self.step = state["step"]
+        optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.extra_state is not None:
+            self.extra_state.load_state_dict(state["extra"])
+        restore_random_state(state["random"])
+
+    def _epoch(self, epoch: int) -> Iterator[list[Mapping[str, Any]]]:
+        """Yield the remaining steps of an epoch, each as this rank's micro-batches."""
+        settings, ranks = self.settings, self.accelerator.num_processes
+        steps = epoch_steps(len(self.data), settings.batch_size, seed=settings.seed, epoch=epoch)
+        keys = [rank_share(step, self.accelerator.process_index, ranks) for step in self.data.keys(epoch, steps)]
+        size = settings.micro_batch_size or settings.batch_size
+        loader = DataLoader(
+            self.data,
+            batch_sampler=keys[self.step - epoch * self.steps_per_epoch :],
+            collate_fn=lambda items: [
+                self.data.collate(items[start : start + size]) for start in range(0, len(items), size)
+            ],
+            num_workers=settings.workers,
+            generator=torch.Generator().manual_seed(settings.seed),
+        )
+        yield from loader
+
+    def _optimise(self, micro_batches: list[Mapping[str, Any]]) -> dict[str, float]:
+        """Take one optimiser step and return what there is to log about it."""
+        started = time.perf_counter()
+        accelerator, progress = self.accelerator, self.step / self.total_steps
+        batches = [send_to_device(batch, accelerator.device) for batch in micro_batches]
+        totals = self._totals(batches)
+        parts: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches, start=1):
+            last = number == len(batches)
+            with nullcontext() if last else accelerator.no_sync(self.task):
+                out = self.task(batch, totals, progress)
+                accelerator.backward(out["loss"] * accelerator.num_processes)
+            for name, value in out.items():
+                parts[name] = parts.get(name, 0) + value.detach()
+        parts = {name: accelerator.reduce(value, "sum") for name, value in parts.items()}
+        self._check_finite(parts)
+        norm = self._clip()
+        self.optimizer.step()
+        rates = self.scheduler.get_last_lr()
+        if not self.optimizer.step_was_skipped:
+            self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.after_step is not None:
+            self.after_step()
+        samples = sum(len(batch["id"]) for batch in batches) * accelerator.num_processes
+        values = {name: value.item() for name, value in parts.items()}
+        rate = samples / (time.perf_counter() - started)
+        return {**values, "lr": max(rates), "grad_norm": norm, "samples_per_second": round(rate, 1)}
+
+    def _totals(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        counts = [self.bare_task.counts(batch) for batch in batches]
+        return {name: self.accelerator.reduce(sum(c[name] for c in counts), "sum") for name in counts[0]}
+
+    def _clip(self) -> float:
+        trainable = [p for p in self.bare_task.parameters() if p.requires_grad]
+        return float(self.accelerator.clip_grad_norm_(trainable, self.settings.clip or math.inf))
+
+    def _check_finite(self, parts: Mapping[str, Tensor]) -> None:
+        broken = [name for name, value in parts.items() if name != "loss" and not torch.isfinite(value)]
+        if broken or not torch.isfinite(parts["loss"]):
+            kept = self.checkpoints.latest()
+            what = " and ".join(f"{name!r} is {parts[name].item()}" for name in broken or ["loss"])
+            raise NonFiniteLoss(
+                f"step {self.step + 1}: loss part {what}; stopped. "
+                f"{f'The checkpoint {kept} is intact' if kept else 'There is no checkpoint yet'}. "
+                "Try a lower learning rate (optim.lr) or launch.precision=no."
+            )

@@ -1,0 +1,117 @@
+"""The objective of a stage: which terms count, which branches they need, and their weighted sum (paper, section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from vitask.losses import IGNORE_INDEX, CRTLoss, RDALoss, VanillaLoss, count_valid, crt_positions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BRANCHES = {
+    "vanilla": ("vanilla",),
+    "ep": ("exemplar",),
+    "rda": ("vanilla", "exemplar"),
+    "crt": ("vanilla", "negative"),
+}
+"""The branches that each term compares, in the order in which its loss takes them."""
+
+
+class Objective:
+    """L_Van + L_EP + alpha L_RDA + beta L_CRT, any of them absent when its weight is 0.
+
+    Args:
+        weights: weight by term (`vanilla`, `ep`, `rda`, `crt`). A term at 0, and a branch that only it needs, are never
+            computed.
+        temperature: of RDA; 1 in the paper.
+        direction: of RDA's divergence; `"student_first"` in the paper.
+        detach_teacher: whether RDA's teacher gets no gradient; `False` is the paper's RDA*.
+        crt_tokens: `"all"` (paper) or `"branching"`.
+        label_tokens: the closed set of responses as token ids, for `crt_tokens="branching"`.
+        reduction: `"token"` or `"sequence"`; the paper says only "averaged over the batch".
+        ramp: fraction of training over which the weight of `rda` grows linearly from 0; 0 for none (paper).
+
+    Raises:
+        ValueError: an option is unknown, or no term has a weight.
+
+    Example:
+        >>> Objective({"vanilla": 1.0, "ep": 1.0, "rda": 0.0}).branches
+        ('vanilla', 'exemplar')
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        *,
+        temperature: float = 1.0,
+        direction: str = "student_first",
+        detach_teacher: bool = True,
+        crt_tokens: str = "all",
+        label_tokens: Sequence[Sequence[int]] | None = None,
+        reduction: str = "token",
+        ramp: float = 0.0,
+    ) -> None:
+        self.weights = {term: weights.get(term, 0.0) for term in BRANCHES}
+        self.terms = tuple(term for term, weight in self.weights.items() if weight != 0.0)
+        if not self.terms:
+            raise ValueError("the objective has no term with a weight")
+        self.branches = tuple(dict.fromkeys(branch for term in self.terms for branch in BRANCHES[term]))
+        self.reduction = reduction
+        self.ramp = ramp
+        self.losses = {
+            "vanilla": VanillaLoss(reduction=reduction),
+            "ep": VanillaLoss(reduction=reduction),
+            "rda": RDALoss(
+                temperature=temperature, direction=direction, detach_teacher=detach_teacher, reduction=reduction
+            ),
+            "crt": CRTLoss(tokens=crt_tokens, label_tokens=label_tokens, reduction=reduction),
+        }
+
+    def weight(self, term: str, progress: float) -> float:
+        """Return a term's weight when the fraction `progress` of training is done."""
+        ramped = min(1.0, progress / self.ramp) if term == "rda" and self.ramp > 0 else 1.0
+        return self.weights[term] * ramped
+
+    def counts(self, labels: Tensor, has_negative: Tensor) -> dict[str, Tensor]:
+        """Count what each term is averaged over, to be summed over micro-batches and ranks.
+
+        Args:
+            labels: response tokens `(B, R)`, `IGNORE_INDEX` on padding.
+            has_negative: `(B,)` bool, whether a sample has a negative image.
+        """
+        masks = dict.fromkeys(self.terms, labels != IGNORE_INDEX)
+        if "crt" in masks:
+            crt = self.losses["crt"]
+            masks["crt"] = crt_positions(
+                labels, tokens=crt.tokens, label_tokens=crt.label_tokens, mask=has_negative[:, None]
+            )
+        return {term: count_valid(mask, self.reduction) for term, mask in masks.items()}
+
+    def __call__(
+        self,
+        logits: Mapping[str, Tensor],
+        labels: Tensor,
+        has_negative: Tensor,
+        totals: Mapping[str, Tensor],
+        progress: float,
+    ) -> dict[str, Tensor]:
+        """Compute the parts and their weighted sum.
+
+        Args:
+            logits: response logits `(B, R, V)` by branch.
+            labels: response tokens `(B, R)`.
+            has_negative: `(B,)` bool.
+            totals: the counts of the whole optimiser step by term.
+            progress: fraction of training done, in [0, 1].
+
+        Returns:
+            `{"loss": weighted sum, term: unweighted part, ...}`, 0-d tensors.
+        """
+        parts = {}
+        for term in self.terms:
+            branches = [logits[name] for name in BRANCHES[term]]
+            options = {"mask": has_negative[:, None]} if term == "crt" else {}
+            parts[term] = self.losses[term](*branches, labels, normalizer=totals[term], **options)
+        return {"loss": sum(self.weight(term, progress) * part for term, part in parts.items()), **parts}

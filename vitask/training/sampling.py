@@ -1,0 +1,64 @@
+"""The order of samples: a pure function of seed and epoch, the same on every rank and after every resume."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def epoch_steps(samples: int, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """Shuffle one epoch and split it into optimiser steps over all ranks; the last one may be smaller.
+
+    Example:
+        >>> [len(step) for step in epoch_steps(10, 4, seed=0, epoch=0)]
+        [4, 4, 2]
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(samples).tolist()
+    return [order[start : start + batch_size] for start in range(0, samples, batch_size)]
+
+
+def rank_share(step: Sequence[Any], rank: int, ranks: int) -> Sequence[Any]:
+    """Return one rank's part of an optimiser step.
+
+    A step that does not divide by the number of ranks is trimmed, so that all ranks take part alike; a step smaller
+    than that number is given to every rank whole.
+    """
+    return step[rank : len(step) - len(step) % ranks : ranks] if len(step) >= ranks else step
+
+
+def random_state() -> dict[str, Any]:
+    """Return torch's random states, as plain tensors."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put the states of `random_state` back."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def seeded(*key: int) -> Iterator[None]:
+    """Seed Python, NumPy and torch from a key for the time of a block, then put their states back.
+
+    Random augmentation inside the block is a pure function of the key, for one (seed, epoch, sample), whatever worker
+    process runs it.
+    """
+    python, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    word = int(np.random.SeedSequence(key).generate_state(1)[0])
+    random.seed(word)
+    np.random.seed(word)  # noqa: NPY002
+    torch.manual_seed(word)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        torch.set_rng_state(torch_state)

@@ -1,0 +1,62 @@
+"""The TSM's training split: augmented pixels and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vitask.training.sampling import seeded
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from vitask.data import TaskData
+
+
+def label_targets(task: TaskData, split: str) -> Tensor:
+    """Return the targets of a split: class indices `(N,)` int64, or multi-hot `(N, labels)` float32."""
+    answers = task.splits[split]["answer"][:]
+    if not task.multi_label:
+        return torch.tensor(answers)
+    table = torch.zeros(len(task.answers), len(task.labels))
+    for row, answer in enumerate(task.answers):
+        table[row, list(answer.labels)] = 1.0
+    return table[torch.tensor(answers)]
+
+
+class TSMTrainingData:
+    """Items are (pixels, target, index); augmentation is a pure function of seed, epoch and index.
+
+    Args:
+        task: the data.
+        transform: from a PIL image to pixels `(C, H, W)`, possibly random.
+        seed: of the augmentation.
+    """
+
+    def __init__(self, task: TaskData, transform: Callable[[Image], Tensor], seed: int) -> None:
+        self.images = task.splits["train"]["image"]
+        self.targets = label_targets(task, "train")
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """Number of training images."""
+        return len(self.targets)
+
+    def keys(self, epoch: int, steps: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
+        """Return (epoch, index) for every item."""
+        return [[(epoch, index) for index in step] for step in steps]
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
+        """Return pixels, target and index of one item."""
+        epoch, index = key
+        with seeded(self.seed, epoch, index):
+            return self.transform(self.images[index]), self.targets[index], index
+
+    def collate(self, items: Sequence[tuple[Tensor, Tensor, int]]) -> Mapping[str, Any]:
+        """Return `pixels (B, C, H, W)`, `targets` and `id (B,)`."""
+        pixels, targets, indices = zip(*items, strict=True)
+        return {"pixels": torch.stack(pixels), "targets": torch.stack(targets), "id": torch.tensor(indices)}

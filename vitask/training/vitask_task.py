@@ -1,0 +1,37 @@
+"""The VITask task: a batch of images and responses to the losses of the stage, in one forward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vitask.training.objective import Objective
+    from vitask.vlm.model import ExemplarVLM
+
+
+class VITask(nn.Module):
+    """An exemplar-prompting VLM with an objective; what the loop trains and DDP wraps.
+
+    Args:
+        vlm: the model.
+        objective: the stage's terms and weights.
+    """
+
+    def __init__(self, vlm: ExemplarVLM, objective: Objective) -> None:
+        super().__init__()
+        self.vlm = vlm
+        self.objective = objective
+
+    def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Count what each loss part is averaged over in this micro-batch."""
+        return self.objective.counts(batch["labels"], batch["has_negative"])
+
+    def forward(self, batch: Mapping[str, Any], totals: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
+        """Return `{"loss", part, ...}` of one micro-batch, normalised by the totals of the whole optimiser step."""
+        logits = self.vlm(batch, self.objective.branches)
+        return self.objective(logits, batch["labels"], batch["has_negative"], totals, progress)

@@ -1,0 +1,82 @@
+"""Loading a pre-trained VLM and its processor: by hub name, by folder, or the embedded tiny one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vitask.errors import UsageError, VitaskError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+TINY = "tiny"
+TINY_FOLDER = Path(__file__).parent / "tiny"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
+
+
+def load_pretrained(
+    path: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    attention: str = "sdpa",
+    trust_remote_code: bool = False,
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Load an image-text-to-text model and its processor.
+
+    Args:
+        path: a hub name, a local folder, or `"tiny"` for the model that ships with vitask.
+        revision: branch, tag or commit of a hub name.
+        dtype: `"float32"`, `"bfloat16"`, `"float16"` or `"auto"` (the checkpoint's own).
+        attention: attention implementation of transformers (`"sdpa"`, `"eager"`, `"flash_attention_2"`).
+        trust_remote_code: run code that the checkpoint brings along; off unless the user says so.
+
+    Returns:
+        The model in evaluation mode and its processor.
+
+    Raises:
+        UsageError: the dtype is unknown, or a folder holds no model.
+        VitaskError: the model cannot be loaded, for one because its name cannot be reached.
+
+    Example:
+        >>> model, processor = load_pretrained("tiny")
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    if dtype not in DTYPES:
+        raise UsageError(f"vlm.dtype: '{dtype}' is not one of {', '.join(DTYPES)}")
+    source = resolve_path(path)
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if revision is not None:
+        options["revision"] = revision
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=DTYPES[dtype], attn_implementation=attention, **options
+        )
+        processor = AutoProcessor.from_pretrained(source, **options)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise VitaskError(
+            f"vlm.path: cannot load '{path}': {reason} Give a local folder, or the hub name of a checkpoint that is "
+            "reachable or already in the Hugging Face cache."
+        ) from error
+    return model.eval(), processor
+
+
+def resolve_path(path: str) -> str:
+    """Return what `from_pretrained` takes for `vlm.path`: the embedded folder, a local folder, or a hub name."""
+    if path == TINY:
+        return str(TINY_FOLDER)
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UsageError(f"vlm.path: {folder} holds no config.json; expected a Hugging Face checkpoint folder")
+        return str(folder)
+    if folder.is_absolute() or path.startswith((".", "~")):
+        raise UsageError(f"vlm.path: there is no folder {folder}")
+    return path

@@ -1,0 +1,153 @@
+"""From an image and an instruction to token ids: the VLM's own chat template, tokenizer and image processor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from vitask.errors import VitaskError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+    from transformers import ProcessorMixin
+
+CACHE_BYTES = 256 << 20
+_TEXT_KEYS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation up to the point where the answer begins, in three runs of token ids.
+
+    `head` ends with the last image placeholder, `body` is the rest of the user's turn, `tag` opens the assistant's
+    turn. `images` holds the model's image inputs for this one image.
+    """
+
+    head: tuple[int, ...]
+    body: tuple[int, ...]
+    tag: tuple[int, ...]
+    images: Mapping[str, Tensor]
+    image_tokens: int
+
+
+class Prompter:
+    """Renders instructions with the VLM's own chat template and tokenises them with its own processor.
+
+    Args:
+        processor: the VLM's processor (tokenizer, image processor, chat template).
+        image_token_id: id of the placeholder that stands for one image embedding.
+        image_options: keyword arguments for the image processor, for example `{"crop_to_patches": False}`.
+
+    Raises:
+        VitaskError: the processor has no chat template, or the template does not end with an assistant tag.
+    """
+
+    def __init__(
+        self, processor: ProcessorMixin, image_token_id: int, image_options: Mapping[str, Any] | None = None
+    ) -> None:
+        if not getattr(processor, "chat_template", None):
+            raise VitaskError("vlm.path: the checkpoint has no chat template, so instructions cannot be rendered")
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.image_token_id = image_token_id
+        self.image_options = dict(image_options or {})
+        self.pad_id = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id
+        self._chat = lru_cache(maxsize=256)(self._render)
+
+    @property
+    def end_id(self) -> int:
+        """Id of the token that ends a response."""
+        return self._frame[1]
+
+    def prompt(self, image: Image, instruction: str) -> Prompt:
+        """Tokenise one image and instruction.
+
+        Raises:
+            VitaskError: no image placeholder is left after tokenisation (the image would never reach the model).
+        """
+        text, tag = self._chat(instruction)
+        encoded = self.processor(images=[image.convert("RGB")], text=[text], return_tensors="pt", **self.image_options)
+        ids = encoded["input_ids"][0].tolist()
+        if self.image_token_id not in ids:
+            raise VitaskError("vlm.path: the processor left no image token in the prompt; the image would be ignored")
+        end_of_image = len(ids) - ids[::-1].index(self.image_token_id)
+        return Prompt(
+            head=tuple(ids[:end_of_image]),
+            body=tuple(ids[end_of_image : len(ids) - len(tag)]),
+            tag=tag,
+            images={key: value for key, value in encoded.items() if key not in _TEXT_KEYS},
+            image_tokens=ids.count(self.image_token_id),
+        )
+
+    def response(self, text: str) -> tuple[int, ...]:
+        """Tokenise a response as it stands behind the assistant tag, with the token that ends it."""
+        lead, end = self._frame
+        return (*self.tokenizer(lead + text, add_special_tokens=False)["input_ids"], end)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn generated ids back into the answer's text."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    def _render(self, instruction: str) -> tuple[str, tuple[int, ...]]:
+        user = _message("user", [{"type": "image"}, {"type": "text", "text": instruction}])
+        text = self.processor.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
+        turn = self.processor.apply_chat_template([user], add_generation_prompt=False, tokenize=False)
+        tag = self.tokenizer(text[len(turn) :], add_special_tokens=False)["input_ids"] if text.startswith(turn) else []
+        whole = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not tag or whole[-len(tag) :] != tag:
+            raise VitaskError(
+                "vlm.path: the chat template does not end a prompt with an assistant tag of its own tokens"
+            )
+        return text, tuple(tag)
+
+    @cached_property
+    def _frame(self) -> tuple[str, int]:
+        """What the template puts between the assistant tag and a response, and the token that it ends one with."""
+        marker = "response"
+        user = _message("user", [{"type": "text", "text": "instruction"}])
+        answer = _message("assistant", [{"type": "text", "text": marker}])
+        opened = self.processor.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
+        whole = self.processor.apply_chat_template([user, answer], tokenize=False)
+        start = whole.rindex(marker)
+        lead = whole[len(opened) : start] if whole.startswith(opened) else ""
+        tail = self.tokenizer(whole[start + len(marker) :], add_special_tokens=False)["input_ids"]
+        return lead, tail[0] if tail else self.tokenizer.eos_token_id
+
+
+class PromptTable:
+    """Prompts of a split by index, the first 256 MiB of them kept: small images cost more to process than to hold.
+
+    Args:
+        images: the split's PIL images by index.
+        prompter: tokenises image and instruction.
+        instruction: the rendered instruction.
+    """
+
+    def __init__(self, images: Sequence[Image], prompter: Prompter, instruction: str) -> None:
+        self.images = images
+        self.prompter = prompter
+        self.instruction = instruction
+        self._kept: dict[int, Prompt] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """Number of images of the split."""
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Prompt:
+        """Return the prompt of one image."""
+        if index in self._kept:
+            return self._kept[index]
+        prompt = self.prompter.prompt(self.images[index], self.instruction)
+        size = sum(tensor.nbytes for tensor in prompt.images.values())
+        if self._bytes + size <= CACHE_BYTES:
+            self._kept[index] = prompt
+            self._bytes += size
+        return prompt
+
+
+def _message(role: str, content: list[dict[str, str]]) -> dict[str, Any]:
+    return {"role": role, "content": content}

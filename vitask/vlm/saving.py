@@ -1,0 +1,68 @@
+"""A tuned VLM on disk: an ordinary peft adapter, the connector's safetensors, and a short description."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vitask.errors import VitaskError
+
+if TYPE_CHECKING:
+    from vitask.vlm.model import ExemplarVLM
+
+ADAPTER, CONNECTOR, DESCRIPTION = "adapter", "connector.safetensors", "vitask.json"
+
+
+def save_vlm(vlm: ExemplarVLM, folder: Path, description: Mapping[str, Any]) -> None:
+    """Write what training changed, all or nothing.
+
+    `folder/adapter` is a plain peft adapter: all that inference without exemplar needs. `connector.safetensors` is
+    written when there is a connector, `vitask.json` holds the description.
+    """
+    scratch = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    vlm.vlm.save_pretrained(scratch / ADAPTER, save_embedding_layers=False)
+    if vlm.connector is not None:
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in vlm.connector.state_dict().items()}
+        save_file(state, scratch / CONNECTOR)
+    (scratch / DESCRIPTION).write_text(json.dumps(dict(description), indent=2) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    scratch.rename(folder)
+
+
+def load_weights(vlm: ExemplarVLM, folder: Path) -> None:
+    """Load an adapter, and the connector if both sides have one, into a VLM built like the one that was saved.
+
+    Raises:
+        VitaskError: a file is missing or damaged, or was saved from another architecture.
+    """
+    from peft import set_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    if not (folder / ADAPTER / "adapter_config.json").is_file():
+        raise VitaskError(f"{folder} holds no tuned VLM; train the stage that should have written it")
+    try:
+        weights = load_peft_weights(str(folder / ADAPTER), device="cpu")
+        result = set_peft_model_state_dict(vlm.vlm, weights)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise _misfit(folder / ADAPTER, error) from error
+    stray = [*result.unexpected_keys, *(key for key in result.missing_keys if ".lora_" in key)]
+    if stray:
+        raise _misfit(folder / ADAPTER, f"it does not match on {stray[0]}")
+    if vlm.connector is not None and (folder / CONNECTOR).is_file():
+        try:
+            vlm.connector.load_state_dict(load_file(folder / CONNECTOR))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise _misfit(folder / CONNECTOR, error) from error
+
+
+def _misfit(path: Path, reason: object) -> VitaskError:
+    text = " ".join(str(reason).split())[:300]
+    return VitaskError(f"{path}: damaged, or saved from another architecture than this configuration builds: {text}")
