@@ -194,6 +194,11 @@ def test_checkpoints_that_cannot_be_used(tmp_path):
     save_file(make_tsm("vit").backbone.state_dict(), other)
     with pytest.raises(VitaskError, match="another architecture"):
         make_tsm(checkpoint=str(other))
+    partial = tmp_path / "partial.safetensors"
+    state = make_tsm().backbone.state_dict()
+    save_file({name: value for name, value in state.items() if not name.startswith("layer3")}, partial)
+    with pytest.raises(VitaskError, match=r"another architecture.*layer3"):
+        make_tsm(checkpoint=str(partial))
     wide = tmp_path / "wide.safetensors"
     save_file(timm.create_model("resnet18", num_classes=3, layers=[1, 1, 1, 1]).state_dict(), wide)
     with pytest.raises(VitaskError, match="size mismatch"):

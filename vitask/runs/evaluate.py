@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,26 +13,24 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from vitask.config.build import build_instruction, build_placement, build_task, build_vlm
-from vitask.errors import UsageError, VitaskError
+from vitask.config.build import build_task
+from vitask.errors import UsageError
 from vitask.evaluation.closed_set import answer_images, label_probabilities
 from vitask.evaluation.metrics import label_metrics, set_metrics
 from vitask.evaluation.parsing import AnswerParser
 from vitask.runs.folder import RunFolder, Stopwatch, read_json, say, write_json, write_text
-from vitask.runs.identity import at_stage, needs_exemplar, run_folder
+from vitask.runs.identity import needs_exemplar
 from vitask.runs.train_tsm import probabilities
-from vitask.runs.train_vlm import exemplar_table, load_run_tsm
+from vitask.runs.train_vlm import exemplar_table
+from vitask.runs.tuned import TunedVLM, finished_run, load_run_tsm, load_tuned, pick_device, tsm_folder
 from vitask.training.tsm_data import label_targets
 from vitask.vlm.prompts import PromptTable
-from vitask.vlm.saving import load_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vitask.config.schema import Config, EvaluateConfig
     from vitask.tsm import TSM
-    from vitask.vlm.model import ExemplarVLM
-    from vitask.vlm.prompts import Prompter
 
 
 def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
@@ -44,10 +43,7 @@ def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
         UsageError: there is no run, or it cannot do what was asked.
         VitaskError: the run is not finished, or something of it is missing, damaged or changed.
     """
-    run = RunFolder(Path(request.run).expanduser())
-    config = run.config()
-    if not run.finished:
-        raise VitaskError(f"run={run.path}: not finished; the command that began it resumes it")
+    run, config = finished_run(request.run)
     results = {mode: run.path / "eval" / f"{request.split}-{mode}" for mode in _modes(request, config)}
     missing = [mode for mode, folder in results.items() if request.overwrite or not (folder / "metrics.json").is_file()]
     if missing:
@@ -75,14 +71,13 @@ class Evaluation:
         self.run = run
         self.config = config
         self.request = request
-        self.device = "cuda" if request.device == "auto" and torch.cuda.is_available() else "cpu"
+        self.device = pick_device(request.device)
         self.task = build_task(config.data, config.seed, config.cache)
         run.check_data(self.task)
         self.targets = label_targets(self.task, request.split)
         self.tsm = self._load_tsm()
         self.table = exemplar_table(self.tsm, self.task, request.split, config, self.device) if self.tsm else None
         self.tsm_probabilities = self._tsm_probabilities()
-        self._vlm: tuple[ExemplarVLM, Prompter] | None = None
 
     def write(self, mode: str, folder: Path) -> None:
         """Evaluate one mode and write its files, `metrics.json` last."""
@@ -114,13 +109,12 @@ class Evaluation:
 
     def _load_tsm(self) -> TSM | None:
         """The run's TSM; for a VLM that never saw one, the TSM of the same settings if it happens to be there."""
-        folder = self.run.path
-        if self.config.stage.name != "tsm":
-            folder = folder.parent / run_folder(at_stage(self.config, "tsm")).name
-            if not needs_exemplar(self.config) and not RunFolder(folder).finished:
-                say("the TSM of these settings is not trained (stage=tsm), so its figures are left out")
-                return None
-        return load_run_tsm(folder, self.task)
+        folder = tsm_folder(self.run, self.config)
+        optional = self.config.stage.name != "tsm" and not needs_exemplar(self.config)
+        if optional and not RunFolder(folder).finished:
+            say("the TSM of these settings is not trained (stage=tsm), so its figures are left out")
+            return None
+        return load_run_tsm(folder, self.task.labels)
 
     def _tsm_probabilities(self) -> Tensor | None:
         if self.table is None:
@@ -128,36 +122,24 @@ class Evaluation:
         logits = torch.stack([self.table.logits[row] for row in range(len(self.targets))])
         return probabilities(logits, self.task.multi_label)
 
-    def vlm(self) -> tuple[ExemplarVLM, Prompter]:
-        """Return the tuned VLM and its prompter, loaded on first use."""
-        if self._vlm is None:
-            config, with_exemplar = self.config, needs_exemplar(self.config)
-            vlm, prompter = build_vlm(
-                config,
-                self.tsm.feature_dim(config.exemplar.features) if with_exemplar else None,
-                build_placement(config.exemplar, self.tsm) if with_exemplar else None,
-            )
-            load_weights(vlm, self.run.model)
-            self._vlm = vlm.to(self.device), prompter
-        return self._vlm
+    @cached_property
+    def tuned(self) -> TunedVLM:
+        """The VLM, loaded on first use."""
+        return load_tuned(self.run, self.config, self.device)
 
     def _answer(self, mode: str) -> tuple[Tensor, list[str]]:
         """Candidate log-likelihoods and generated texts of the whole split."""
-        vlm, prompter = self.vlm()
-        prompts = PromptTable(
-            self.task.splits[self.request.split]["image"], prompter, build_instruction(self.config.data, self.task)
-        )
-        responses = [prompter.response(answer.text) for answer in self.task.answers[: self.task.candidates]]
+        tuned, images = self.tuned, self.task.splits[self.request.split]["image"]
         batches = answer_images(
-            vlm,
-            prompter,
-            prompts,
-            responses,
+            tuned.vlm,
+            tuned.prompter,
+            PromptTable(images, tuned.prompter, tuned.instruction),
+            tuned.responses,
             exemplars=self.table.features if mode == "on" else None,
             batch_size=self.request.batch_size,
             with_text=self.request.generate,
         )
-        scores, texts = zip(*_tracked(batches, len(prompts), self.request.batch_size, mode), strict=True)
+        scores, texts = zip(*_tracked(batches, len(images), self.request.batch_size, mode), strict=True)
         return torch.cat(scores), [text for batch in texts for text in batch]
 
     def _score(self, scores: Tensor, likelihoods: Tensor | None) -> dict[str, float]:

@@ -67,6 +67,8 @@ class RunFolder:
         if (self.path / ENVIRONMENT).is_file():
             self.check_data(task)
             return
+        if not is_main():
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)))
         environment = {
@@ -129,9 +131,22 @@ class Stopwatch:
         return round(time.perf_counter() - self.started, 2)
 
 
+def is_main() -> bool:
+    """Whether this is the process that writes and prints; the others take part in training only."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def wait_for_everyone() -> None:
+    """Let all ranks come to this point before any goes on."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
 def say(text: str) -> None:
     """Print a line, on the main process only."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_main():
         print(text, flush=True)
 
 

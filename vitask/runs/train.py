@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import TYPE_CHECKING
 
 from vitask.errors import VitaskError
-from vitask.runs.folder import RunFolder, say
+from vitask.runs.folder import RunFolder, is_main, say, wait_for_everyone
 from vitask.runs.identity import at_stage, needs_exemplar, run_folder
 
 if TYPE_CHECKING:
@@ -32,8 +31,7 @@ def train(config: Config) -> list[RunFolder]:
                 )
             say(f"{stage.stage.name}: finished before, {run.path}")
         else:
-            if run.finished:
-                _discard(run)
+            _discard(run)
             _ensure_prerequisites(stage)
             _train_one(stage, run)
         runs.append(run)
@@ -71,11 +69,16 @@ def _train_one(config: Config, run: RunFolder) -> None:
     from vitask.runs.train_vlm import train_vlm
 
     summary = (train_tsm if config.stage.name == "tsm" else train_vlm)(config, run)
-    if os.environ.get("RANK", "0") == "0":
+    if is_main():
         run.finish(summary)
+    wait_for_everyone()
     say(f"{config.stage.name}: {summary['steps']} steps in {summary['seconds']:.0f} s, {run.path}")
 
 
 def _discard(run: RunFolder) -> None:
-    if os.environ.get("RANK", "0") == "0":
+    """Remove a finished run that is to be trained again; an interrupted one stays, to be resumed."""
+    finished = run.finished
+    wait_for_everyone()
+    if finished and is_main():
         shutil.rmtree(run.path)
+    wait_for_everyone()

@@ -17,7 +17,7 @@ from vitask.config.build import (
     build_tsm,
 )
 from vitask.evaluation.metrics import label_metrics
-from vitask.runs.folder import Stopwatch, stage_summary
+from vitask.runs.folder import Stopwatch, is_main, stage_summary
 from vitask.training.checkpoint import Checkpoints
 from vitask.training.loop import Loop
 from vitask.training.recorder import Recorder
@@ -96,7 +96,10 @@ class BestTSM:
         order = ("val_macro_f1", "val_log_likelihood")
         if not self.best or [metrics[key] for key in order] > [self.best[key] for key in order]:
             self.best = {"best_epoch": epoch, **metrics}
-            save_tsm(self.tsm, self.folder, {"labels": list(self.task.labels), "multi_label": self.task.multi_label})
+            if is_main():
+                save_tsm(
+                    self.tsm, self.folder, {"labels": list(self.task.labels), "multi_label": self.task.multi_label}
+                )
         return metrics
 
     def state_dict(self) -> dict[str, float]:

@@ -20,22 +20,20 @@ from vitask.config.build import (
     build_task,
     build_vlm,
 )
-from vitask.errors import VitaskError
 from vitask.runs.folder import RunFolder, Stopwatch, stage_summary
 from vitask.runs.identity import at_stage, needs_exemplar, run_folder, term_weights
+from vitask.runs.tuned import describe, load_run_tsm
 from vitask.training.checkpoint import Checkpoints
 from vitask.training.loop import Loop
 from vitask.training.recorder import Recorder
 from vitask.training.vitask_data import VITaskTrainingData
 from vitask.training.vitask_task import VITask
-from vitask.tsm import build_transform, cached_exemplars, load_tsm
+from vitask.tsm import build_transform, cached_exemplars
 from vitask.vlm.adapt import assert_trainable, trainable_groups
 from vitask.vlm.prompts import PromptTable
 from vitask.vlm.saving import load_weights, save_vlm
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from vitask.config.schema import Config
     from vitask.data import TaskData
     from vitask.tsm import TSM, ExemplarTable
@@ -49,14 +47,15 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     task = build_task(config.data, config.seed, config.cache)
     run.begin(config, task)
     accelerator = build_accelerator(config.launch, config.logger, run.path)
-    tsm = load_run_tsm(run_folder(at_stage(config, "tsm")), task) if needs_exemplar(config) else None
+    tsm = load_run_tsm(run_folder(at_stage(config, "tsm")), task.labels) if needs_exemplar(config) else None
     placement = build_placement(config.exemplar, tsm) if tsm else None
     width = tsm.feature_dim(config.exemplar.features) if tsm else None
     vlm, prompter = build_vlm(config, width, placement)
     parts = prepare(vlm, config)
     responses = [prompter.response(answer.text) for answer in task.answers]
     objective = build_objective(config.objective, term_weights(config), responses)
-    prompts = PromptTable(task.splits["train"]["image"], prompter, build_instruction(config.data, task))
+    instruction = build_instruction(config.data, task)
+    prompts = PromptTable(task.splits["train"]["image"], prompter, instruction)
     exemplars = exemplar_table(tsm, task, "train", config, accelerator.device) if tsm else None
     negatives = build_negatives(config.objective.crt, task, config.seed)
     data = VITaskTrainingData(task, prompts, responses, objective.branches, placement, exemplars, negatives)
@@ -76,9 +75,7 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     loop.run(recorder)
     recorder.finish()
     if accelerator.is_main_process:
-        save_vlm(
-            vlm, run.model, {"base": config.vlm.path, "revision": config.vlm.revision, "labels": list(task.labels)}
-        )
+        save_vlm(vlm, run.model, describe(config, task, instruction))
     accelerator.wait_for_everyone()
     return stage_summary(config, watch, loop.step, terms=objective.terms, trained=parts)
 
@@ -92,18 +89,6 @@ def prepare(vlm: ExemplarVLM, config: Config) -> dict[str, tuple[int, int]]:
         vlm.connector.requires_grad_(train_connector)
     assert_trainable(vlm, connector=train_connector, tower=config.vlm.train_tower, projector=config.vlm.train_projector)
     return trainable_groups(vlm)
-
-
-def load_run_tsm(folder: Path, task: TaskData) -> TSM:
-    """Load the frozen TSM of a finished TSM run, checking that it knows the task's labels.
-
-    Raises:
-        VitaskError: the run is not there, is damaged, or was trained on another label set.
-    """
-    run = RunFolder(folder)
-    if not run.finished:
-        raise VitaskError(f"{folder}: there is no finished TSM; train it with stage=tsm")
-    return load_tsm(run.tsm, {"labels": list(task.labels)})[0].freeze()
 
 
 def exemplar_table(tsm: TSM, task: TaskData, split: str, config: Config, device: Any) -> ExemplarTable:

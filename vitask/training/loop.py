@@ -150,11 +150,16 @@ class Loop:
                     progress.update(bar, completed=self.step, loss=f"loss {values['loss']:.3f}")
                     if self.step % self.settings.log_every == 0 or self.step == self.total_steps:
                         recorder.log(self.step, {"epoch": self.step / self.steps_per_epoch, **values})
-                    if self.settings.save_every and self.step % self.settings.save_every == 0:
+                    if self._due_for_checkpoint():
                         self.save()
                 if self.after_epoch is not None:
                     recorder.log(self.step, {"epoch": epoch + 1, **self.after_epoch(epoch + 1)})
                 self.save()
+
+    def _due_for_checkpoint(self) -> bool:
+        """Whether to save within an epoch; at its end, the checkpoint comes after `after_epoch`."""
+        every = self.settings.save_every
+        return bool(every) and self.step % every == 0 and self.step % self.steps_per_epoch != 0
 
     def save(self) -> None:
         """Write a resumable checkpoint of this moment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vitask.errors import VitaskError
@@ -55,12 +55,12 @@ class Prompter:
         self.image_token_id = image_token_id
         self.image_options = dict(image_options or {})
         self.pad_id = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id
-        self._chat = lru_cache(maxsize=256)(self._render)
+        self._rendered: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     @property
     def end_id(self) -> int:
         """Id of the token that ends a response."""
-        return self._frame[1]
+        return self._frame[-1]
 
     def prompt(self, image: Image, instruction: str) -> Prompt:
         """Tokenise one image and instruction.
@@ -68,8 +68,17 @@ class Prompter:
         Raises:
             VitaskError: no image placeholder is left after tokenisation (the image would never reach the model).
         """
-        text, tag = self._chat(instruction)
-        encoded = self.processor(images=[image.convert("RGB")], text=[text], return_tensors="pt", **self.image_options)
+        if instruction not in self._rendered:
+            self._rendered[instruction] = self._render(instruction)
+        text, tag = self._rendered[instruction]
+        first = self.tokenizer.bos_token  # like apply_chat_template: not a second time if the template writes it
+        options = {"add_special_tokens": False} if first and text.startswith(first) else {}
+        try:
+            encoded = self.processor(
+                images=[image.convert("RGB")], text=[text], return_tensors="pt", **options, **self.image_options
+            )
+        except ValueError as error:
+            raise VitaskError(f"vlm.path: the processor takes no prompt of its own chat template: {error}") from error
         ids = encoded["input_ids"][0].tolist()
         if self.image_token_id not in ids:
             raise VitaskError("vlm.path: the processor left no image token in the prompt; the image would be ignored")
@@ -84,8 +93,12 @@ class Prompter:
 
     def response(self, text: str) -> tuple[int, ...]:
         """Tokenise a response as it stands behind the assistant tag, with the token that ends it."""
-        lead, end = self._frame
-        return (*self.tokenizer(lead + text, add_special_tokens=False)["input_ids"], end)
+        opened, lead, end = self._frame
+        before = self.tokenizer(opened, add_special_tokens=False)["input_ids"]
+        ids = self.tokenizer(opened + lead + text, add_special_tokens=False)["input_ids"]
+        if ids[: len(before)] != before:
+            raise VitaskError("vlm.path: the tokenizer joins the assistant tag and the response into one token")
+        return (*ids[len(before) :], end)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn generated ids back into the answer's text."""
@@ -104,8 +117,8 @@ class Prompter:
         return text, tuple(tag)
 
     @cached_property
-    def _frame(self) -> tuple[str, int]:
-        """What the template puts between the assistant tag and a response, and the token that it ends one with."""
+    def _frame(self) -> tuple[str, str, int]:
+        """A conversation up to the assistant tag, what stands between tag and response, and the token behind it."""
         marker = "response"
         user = _message("user", [{"type": "text", "text": "instruction"}])
         answer = _message("assistant", [{"type": "text", "text": marker}])
@@ -114,7 +127,7 @@ class Prompter:
         start = whole.rindex(marker)
         lead = whole[len(opened) : start] if whole.startswith(opened) else ""
         tail = self.tokenizer(whole[start + len(marker) :], add_special_tokens=False)["input_ids"]
-        return lead, tail[0] if tail else self.tokenizer.eos_token_id
+        return opened, lead, tail[0] if tail else self.tokenizer.eos_token_id
 
 
 class PromptTable:

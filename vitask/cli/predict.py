@@ -1,0 +1,31 @@
+"""`vitask predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitask.cli.help import print_help, wants_help
+
+EXAMPLES = """\
+  vitask predict run=runs/digits/ep-seed0-38dc80e7 scan.png
+  vitask predict run=runs/digits/ep-seed0-38dc80e7 exemplar=off scans/ more.png"""
+SHOWN = 5
+
+
+def main(arguments: list[str]) -> None:
+    """Print label and probabilities, a line an image."""
+    if wants_help(arguments):
+        print_help(
+            "predict", "Print label and probabilities for images of your own: files, or folders of them.", EXAMPLES
+        )
+        return
+    overrides = [argument for argument in arguments if "=" in argument and not Path(argument).exists()]
+    paths = [argument for argument in arguments if argument not in overrides]
+    from vitask.config.compose import compose_config
+
+    request = compose_config("predict", overrides)
+    from vitask.runs.predict import predict
+
+    for path, probabilities in predict(request, paths):
+        shown = ", ".join(f"{label} {p:.3f}" for label, p in list(probabilities.items())[:SHOWN])
+        print(f"{path}: {next(iter(probabilities))} ({shown}{', ...' if len(probabilities) > SHOWN else ''})")
