@@ -51,6 +51,10 @@ MEDICAL_LONG = tuple(
     Distal Convoluted Tubule;Glomerular endothelial cells;Interstitial endothelial cells;Leukocytes;Podocytes;
     Proximal Tubule Segments;Thick Ascending Limb""".replace("\n    ", "").split(";")
 )
+MODALITIES = tuple(
+    """handwritten digit;chest X-ray;dermatoscope;retinal OCT;fundus camera;breast ultrasound;colon pathology;
+    blood cell microscope;kidney cortex microscope;abdominal CT""".replace("\n    ", "").split(";")
+)
 CHOICE_WORDINGS = (
     "Analyze the given {subject} image. The possible classes are: {labels}.",
     "Analyze the given {subject} image. The possible diagnoses are:{labels}.",

@@ -150,7 +150,9 @@ def test_exemplar_branch_and_its_gradients_equal_a_concatenation_by_hand(positio
     batch = make_batch(vlm, ["exemplar"], answers)
     logits = vlm(batch, ["exemplar"])["exemplar"]
     responses = [tiny_prompter().response(answer) for answer in answers]
-    weights = [torch.randn(len(r), logits.shape[-1], generator=torch.Generator().manual_seed(len(r))) for r in responses]
+    weights = [
+        torch.randn(len(r), logits.shape[-1], generator=torch.Generator().manual_seed(len(r))) for r in responses
+    ]
     sum((logits[row, : len(w)] * w).sum() for row, w in enumerate(weights)).backward()
     gradients = {name: p.grad.clone() for name, p in vlm.named_parameters() if p.grad is not None}
     assert gradients.keys() == {name for name, p in vlm.named_parameters() if p.requires_grad}

@@ -147,3 +147,11 @@ def test_table_keeps_prompts_up_to_its_budget(monkeypatch):
     assert [table[i] is first[i] for i in range(3)] == [True, True, False]
     assert table[2].head == first[2].head
     assert (table[2].images["pixel_values"] == first[2].images["pixel_values"]).all()
+
+
+def test_tag_that_the_tokenizer_joins_with_the_response_is_refused():
+    processor = own_processor()
+    leads_with_a_space(processor)
+    processor.tokenizer._tokenizer.normalizer = normalizers.Replace("] o", "x")
+    with pytest.raises(VitaskError, match="joins"):
+        Prompter(processor, processor.image_token_id).response("one")

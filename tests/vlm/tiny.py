@@ -75,7 +75,12 @@ def randomise(parameters, seed: int = 1, scale: float = 0.2) -> None:
 
 
 def make_vlm(
-    position: str | None = "after_image", tokens: int = 1, *, model: nn.Module | None = None, lora: bool = True, **options
+    position: str | None = "after_image",
+    tokens: int = 1,
+    *,
+    model: nn.Module | None = None,
+    lora: bool = True,
+    **options,
 ) -> ExemplarVLM:
     """A wrapper with LoRA whose B is not 0, and with a connector unless `position` is None."""
     model = model or make_hf()

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from vitask import __version__
-from vitask.errors import VitaskError, did_you_mean
+from vitask.errors import UsageError, VitaskError, did_you_mean
 
 VERBS = {
     "train": "train a stage, or the whole pipeline: tsm, vanilla, ep, crt",
@@ -30,7 +30,8 @@ Examples:
   vitask evaluate run=runs/digits/ep-seed0-...   with and without the exemplar, beside the TSM
   vitask predict run=runs/digits/ep-seed0-... image.png
 
-`vitask VERB --help` lists the keys of a verb with their defaults.
+`vitask VERB --help` lists the keys of a verb with their defaults. `--config-dir DIR` adds a folder with config groups
+of your own, laid out like configs/.
 """
 
 
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; exits with 0, with 2 for a wrong request, with 1 for a failure."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        run(arguments)
+        run(_with_own_configs(arguments))
+        sys.stdout.flush()
     except VitaskError as error:
         _leave(f"vitask: {error}", error.exit_code)
     except KeyboardInterrupt:
@@ -46,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _leave(f"vitask: {error.filename}: {error.strerror}", 1)
 
 
 def run(arguments: list[str]) -> None:
@@ -61,6 +67,21 @@ def run(arguments: list[str]) -> None:
     if verb not in VERBS:
         _leave(f"vitask: unknown verb '{verb}'.{did_you_mean(verb, VERBS)} There are {', '.join(VERBS)}", 2)
     importlib.import_module(f"vitask.cli.{verb}").main(rest)
+
+
+def _with_own_configs(arguments: list[str]) -> list[str]:
+    """Take `--config-dir DIR` out of the arguments; the environment hands it on to worker processes."""
+    rest = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--config-dir" or word.startswith("--config-dir="):
+            folder = word.partition("=")[2] or next(words, "")
+            if not folder:
+                raise UsageError("--config-dir needs a folder")
+            os.environ["VITASK_CONFIG_DIR"] = folder
+        else:
+            rest.append(word)
+    return rest
 
 
 def _leave(message: str, code: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -64,7 +65,8 @@ def build_task(data: schema.DataConfig, seed: int, cache: str) -> TaskData:
             fractions=data.fractions,
         )
     task = with_train_fraction(task, data.train_fraction, seed)
-    task = with_imbalance(task, data.imbalance, seed)
+    if data.imbalance != 1:  # a multi-label task refuses to be asked
+        task = with_imbalance(task, data.imbalance, seed)
     return with_label_noise(task, data.label_noise, seed)
 
 
@@ -225,17 +227,36 @@ def build_settings(config: schema.Config, optim: schema.OptimConfig) -> LoopSett
     )
 
 
+def join_ranks(launch: schema.LaunchConfig) -> None:
+    """Let the ranks of torchrun or `accelerate launch` find each other; does nothing in a single process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=_on_cpu(launch))
+
+
+def _on_cpu(launch: schema.LaunchConfig) -> bool:
+    """Whether to keep to the CPU; without asking for it, accelerate lets each of several CPU ranks train alone."""
+    import torch
+
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return launch.device == "cpu" or (several and not torch.cuda.is_available())
+
+
 def build_accelerator(launch: schema.LaunchConfig, logger: schema.LoggerConfig, folder: Path) -> Accelerator:
     """Build the accelerator with its trackers; nothing contacts a server unless `logger.mode=online`."""
     from accelerate import Accelerator
 
     tracker = None if logger.tracker == "none" else logger.tracker
-    accelerator = Accelerator(
-        mixed_precision=launch.precision,
-        cpu=launch.device == "cpu",
-        log_with=tracker,
-        project_dir=str(folder),
-    )
+    try:
+        accelerator = Accelerator(
+            mixed_precision=launch.precision,
+            cpu=_on_cpu(launch),
+            log_with=tracker,
+            project_dir=str(folder),
+        )
+    except ValueError as error:
+        raise UsageError(f"launch.precision={launch.precision}: {error}") from error
     if tracker is not None:
         options = {"wandb": {"mode": logger.mode, "dir": str(folder), "name": folder.name}}
         accelerator.init_trackers(logger.project, init_kwargs=options if tracker == "wandb" else {})

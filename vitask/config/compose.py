@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import cache
 from importlib.resources import files
-from typing import Any, TypeVar, get_type_hints
+from pathlib import Path
+from typing import Any, Optional, TypeVar, get_type_hints
 
 from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,6 +22,8 @@ from vitask.errors import UsageError, did_you_mean
 
 ROOTS = {"train": schema.Config, "evaluate": schema.EvaluateConfig, "predict": schema.PredictConfig}
 PACKAGE = "vitask.configs"
+OWN_FOLDER = "VITASK_CONFIG_DIR"
+"""Names a folder of the user's own groups. `--config-dir` sets it in the environment; worker processes inherit it."""
 T = TypeVar("T")
 
 
@@ -26,7 +32,8 @@ def compose_config(root: str, overrides: Sequence[str]) -> Any:
 
     Args:
         root: `"train"`, `"evaluate"` or `"predict"`.
-        overrides: Hydra overrides, for example `["stage=ep", "objective.alpha=0.3"]`.
+        overrides: Hydra overrides, for example `["stage=ep", "objective.alpha=0.3"]`; for the two verbs that have no
+            groups plain `key=value`, so that a path may hold any character.
 
     Returns:
         A checked `Config`, `EvaluateConfig` or `PredictConfig`.
@@ -40,13 +47,18 @@ def compose_config(root: str, overrides: Sequence[str]) -> Any:
     """
     for override in overrides:
         check_override(root, override)
-    return checked(ROOTS[root], _compose(root, overrides))
+    if root == "train":
+        return checked(schema.Config, _compose(overrides))
+    plain = OmegaConf.to_container(OmegaConf.load(str(files(PACKAGE) / f"{root}.yaml")))
+    return checked(ROOTS[root], {**plain, **dict(override.split("=", 1) for override in overrides)})
 
 
-def _compose(root: str, overrides: Sequence[str]) -> DictConfig:
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    """Let Hydra compose a training run, with the user's own folder of groups behind the shipped ones."""
+    own = [f"hydra.searchpath=[file://{folder}]" for folder in _own_folder()]
     try:
         with initialize_config_module(PACKAGE, version_base="1.3"):
-            return compose(root, overrides=list(overrides))
+            return compose("train", overrides=[*own, *map(_for_hydra, overrides)])
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_first_line(error)) from error
 
@@ -67,8 +79,16 @@ def compose_ablation(name: str, overrides: Sequence[str]) -> tuple[schema.Ablati
     rest = [override for override in overrides if override not in own]
     for override in rest:
         check_override("train", override)
-    grid = _compose("train", [f"+ablation={name}", *(f"ablation.{override}" for override in own)]).ablation
-    return checked(schema.AblationConfig, grid), rest
+    composed = _compose([f"+ablation={name}", *(f"ablation.{override}" for override in own)]).ablation
+    grid = checked(schema.AblationConfig, composed)
+    if not grid.seeds or not grid.rows:
+        raise UsageError(f"{'rows' if grid.seeds else 'seeds'}: a grid needs at least one")
+    if grid.reference not in grid.rows:
+        raise UsageError(
+            f"reference: there is no row '{grid.reference}'.{did_you_mean(grid.reference, grid.rows)} "
+            f"There are {', '.join(grid.rows)}"
+        )
+    return grid, rest
 
 
 def checked(kind: type[T], config: DictConfig | Mapping[str, Any]) -> T:
@@ -92,18 +112,41 @@ def checked(kind: type[T], config: DictConfig | Mapping[str, Any]) -> T:
 
 
 def load_stage(name: str) -> schema.StageConfig:
-    """Read one stage of the shipped `configs/stage`."""
-    return checked(schema.StageConfig, OmegaConf.load(str(files(PACKAGE) / "stage" / f"{name}.yaml")))
+    """Read one stage of `configs/stage`, or of the user's own folder.
+
+    Raises:
+        UsageError: there is no such stage.
+    """
+    known = groups()["stage"]
+    if name not in known:
+        raise UsageError(f"stage '{name}': no such stage.{did_you_mean(name, known)} There are {', '.join(known)}")
+    found = [path for folder in _folders() if (path := folder / "stage" / f"{name}.yaml").is_file()]
+    return checked(schema.StageConfig, OmegaConf.load(str(found[0])))
 
 
 def groups() -> dict[str, list[str]]:
-    """List the config groups and their options, as they are on disk."""
-    folders = [folder for folder in files(PACKAGE).iterdir() if folder.is_dir() and not folder.name.startswith("_")]
-    options = {
-        folder.name: sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml"))
-        for folder in sorted(folders, key=lambda folder: folder.name)
-    }
-    return {name: [o for o in found if o != "base"] for name, found in options.items() if found}
+    """List the config groups and their options, as they are on disk; the user's own come after the shipped ones."""
+    found: dict[str, dict[str, None]] = {}
+    for root in _folders():
+        for folder in sorted(root.iterdir(), key=lambda folder: folder.name):
+            if folder.is_dir() and not folder.name.startswith(("_", ".")):
+                options = sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml"))
+                found.setdefault(folder.name, {}).update(dict.fromkeys(o for o in options if o != "base"))
+    return {name: list(options) for name, options in found.items() if options}
+
+
+def _folders() -> list[Any]:
+    return [files(PACKAGE), *_own_folder()]
+
+
+def _own_folder() -> list[Path]:
+    """The folder of the user's own groups, if there is one."""
+    if not (name := os.environ.get(OWN_FOLDER)):
+        return []
+    folder = Path(name).expanduser().absolute()
+    if not folder.is_dir():
+        raise UsageError(f"--config-dir {name}: no such folder")
+    return [folder]
 
 
 def check_override(root: str, override: str) -> None:
@@ -114,34 +157,66 @@ def check_override(root: str, override: str) -> None:
             f"'{override}' is not an override; write key=value, for example stage=ep or objective.alpha=0.3"
         )
     key, value = match["key"], match["value"]
-    if match["prefix"] or key.startswith("hydra"):
-        return
-    known_groups = groups() if root == "train" else {}
+    if root == "train":
+        _check_syntax(override)
+        if match["prefix"] or key.startswith("hydra"):
+            return
+    known_groups = {name: options for name, options in groups().items() if root == "train" and name != "ablation"}
     if key in known_groups:
-        if value not in known_groups[key] and value not in ("null", ""):
-            options = ", ".join(known_groups[key])
-            raise UsageError(
-                f"{key}={value}: no such option.{did_you_mean(value, known_groups[key])} There are {options}"
-            )
-        return
-    keys = dict(_keys(ROOTS[root], ""))
-    free = [known for known, kind in keys.items() if kind is dict and key.startswith(f"{known}.")]
-    if key not in keys and not free:
-        near = did_you_mean(key, [*keys, *known_groups])
+        _check_option(key, value, known_groups[key])
+    elif match["prefix"] or (key not in _keys(root) and not _in_free_dictionary(key)):
+        near = did_you_mean(key, [*_keys(root), *known_groups])
         raise UsageError(f"unknown config key '{key}'.{near} `vitask {root} --help` lists the keys")
 
 
-def _keys(kind: type, prefix: str) -> Iterator[tuple[str, type | None]]:
-    """Yield every dotted key of a dataclass; the type is `dict` where any key may follow."""
+def _check_syntax(override: str) -> None:
+    try:
+        parsed = OverridesParser.create().parse_override(_for_hydra(override))
+    except HydraException as error:
+        raise UsageError(
+            f"'{override}' cannot be read: {str(error).splitlines()[0]}; quote a value with , = [ or {{"
+        ) from error
+    if parsed.is_sweep_override():
+        raise UsageError(f"'{override}' gives several values; one run takes one, and `vitask ablate` runs grids")
+
+
+def _check_option(group: str, option: str, known: Sequence[str]) -> None:
+    optional = group not in {entry.name for entry in fields(schema.Config)}
+    if option not in known and not (optional and option == "null"):
+        raise UsageError(f"{group}={option}: no such option.{did_you_mean(option, known)} There are {', '.join(known)}")
+
+
+def _for_hydra(override: str) -> str:
+    """Say an override in Hydra's words: a free dictionary takes any key, and a text, such as a path, any character."""
+    key, _, value = override.partition("=")
+    if _in_free_dictionary(key):
+        return f"++{override}"
+    if _keys("train").get(key) in (str, Optional[str]) and value != "null" and not value.startswith(("'", '"', "${")):
+        escaped = value.replace("'", "\\'")
+        return f"{key}='{escaped}'"
+    return override
+
+
+def _in_free_dictionary(key: str) -> bool:
+    """Whether a key is, or is inside, a dictionary that takes any key."""
+    free = [name for name, hint in _keys("train").items() if "dict" in str(hint) or hint is Any]
+    return any(key == name or key.startswith(f"{name}.") for name in free)
+
+
+@cache
+def _keys(root: str) -> dict[str, Any]:
+    """Map every dotted key of a root to its type."""
+    return dict(_walk(ROOTS[root], ""))
+
+
+def _walk(kind: type, prefix: str) -> Iterator[tuple[str, Any]]:
     hints = get_type_hints(kind)
     for entry in fields(kind):
         hint = hints[entry.name]
         name = f"{prefix}{entry.name}"
+        yield name, hint
         if is_dataclass(hint):
-            yield name, None
-            yield from _keys(hint, f"{name}.")
-        else:
-            yield name, dict if "dict" in str(hint) or hint is Any else None
+            yield from _walk(hint, f"{name}.")
 
 
 def _check_values(value: Any, prefix: str) -> None:
@@ -149,12 +224,22 @@ def _check_values(value: Any, prefix: str) -> None:
         key, item = f"{prefix}{entry.name}", getattr(value, entry.name)
         if is_dataclass(item):
             _check_values(item, f"{key}.")
-        choices, bounds = entry.metadata.get("choices"), entry.metadata.get("range")
-        if choices and item not in choices:
-            raise UsageError(f"{key}: '{item}' is not one of {', '.join(choices)}.{did_you_mean(str(item), choices)}")
-        if bounds and item is not None and not (bounds[0] <= item <= (bounds[1] if bounds[1] is not None else item)):
-            span = f"at least {bounds[0]}" if bounds[1] is None else f"between {bounds[0]} and {bounds[1]}"
-            raise UsageError(f"{key}: {item} is out of range; expected {span}")
+        elif item is not None:
+            for each in item if isinstance(item, list) else [item]:
+                _check_value(key, each, entry.metadata)
+
+
+def _check_value(key: str, item: Any, rule: Mapping[str, Any]) -> None:
+    choices, bounds, pattern = rule.get("choices"), rule.get("range"), rule.get("pattern")
+    if choices and item not in choices:
+        raise UsageError(f"{key}: '{item}' is not one of {', '.join(choices)}.{did_you_mean(str(item), choices)}")
+    if bounds and not (bounds[0] <= item <= (bounds[1] if bounds[1] is not None else item)):
+        span = f"at least {bounds[0]}" if bounds[1] is None else f"between {bounds[0]} and {bounds[1]}"
+        raise UsageError(f"{key}: {item} is out of range; expected {span}")
+    if pattern and not re.fullmatch(pattern, item):
+        raise UsageError(
+            f"{key}: '{item}' becomes part of a folder's name; use letters, digits, '-', '_', '.' or space"
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,6 +20,11 @@ def within(low: float, high: float | None = None) -> Any:
     return field(default=MISSING, metadata={"range": (low, high)})
 
 
+def folder_word() -> Any:
+    """Declare a text option that becomes part of a folder's name."""
+    return field(default=MISSING, metadata={"pattern": r"\w[\w. -]*"})
+
+
 @dataclass
 class InstructionConfig:
     """What the VLM is asked."""
@@ -34,7 +39,7 @@ class DataConfig:
     """Which task, under which conditions."""
 
     source: str = one_of("digits", "medmnist", "image_folder")
-    name: Optional[str] = MISSING  # noqa: UP045
+    name: Optional[str] = folder_word()  # noqa: UP045
     root: Optional[str] = MISSING  # noqa: UP045
     size: int = within(1)
     modality: Optional[str] = MISSING  # noqa: UP045
@@ -56,14 +61,14 @@ class OptimConfig:
 
     name: str = MISSING
     lr: float = within(0)
-    connector_lr: Optional[float] = MISSING  # noqa: UP045
+    connector_lr: Optional[float] = within(0)  # noqa: UP045
     weight_decay: float = within(0)
     schedule: str = one_of("cosine", "linear", "constant", "constant_with_warmup")
     warmup: float = within(0, 1)
     clip: float = within(0)
     epochs: int = within(1)
     batch_size: int = within(1)
-    micro_batch_size: Optional[int] = MISSING  # noqa: UP045
+    micro_batch_size: Optional[int] = within(1)  # noqa: UP045
 
 
 @dataclass
@@ -158,7 +163,7 @@ class StageConfig:
     """What one run trains, and from where."""
 
     name: str = MISSING
-    terms: list[str] = MISSING
+    terms: list[str] = field(default=MISSING, metadata={"choices": ("vanilla", "ep", "rda", "crt")})
     init_from: Optional[str] = MISSING  # noqa: UP045
     train_connector: bool = MISSING
     pipeline: list[str] = MISSING
@@ -188,10 +193,10 @@ class LoggerConfig:
 class Config:
     """One training run."""
 
-    seed: int = within(0)
+    seed: int = within(0, 2**32 - 1)
     out: str = MISSING
     cache: str = MISSING
-    tag: Optional[str] = MISSING  # noqa: UP045
+    tag: Optional[str] = folder_word()  # noqa: UP045
     overwrite: bool = MISSING
     prerequisites: str = one_of("train", "require")
     data: DataConfig = MISSING

@@ -45,9 +45,9 @@ def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
     """
     run, config = finished_run(request.run)
     results = {mode: run.path / "eval" / f"{request.split}-{mode}" for mode in _modes(request, config)}
-    missing = [mode for mode, folder in results.items() if request.overwrite or not (folder / "metrics.json").is_file()]
+    missing = [mode for mode, folder in results.items() if request.overwrite or not _done(mode, folder, request)]
     if missing:
-        evaluation = Evaluation(run, config, request)
+        evaluation = Evaluation(run, config, request, with_exemplar="on" in missing)
         for mode in missing:
             evaluation.write(mode, results[mode])
     return [read_json(folder / "metrics.json") for folder in results.values()]
@@ -64,11 +64,18 @@ def _modes(request: EvaluateConfig, config: Config) -> list[str]:
     return [request.exemplar]
 
 
+def _done(mode: str, folder: Path, request: EvaluateConfig) -> bool:
+    """Whether an evaluation is there that holds what is asked for."""
+    path = folder / "metrics.json"
+    return path.is_file() and (mode == "tsm" or not request.generate or "generated" in read_json(path))
+
+
 class Evaluation:
     """One run on one split: the data, the TSM if there is one, and the VLM, loaded once for all modes."""
 
-    def __init__(self, run: RunFolder, config: Config, request: EvaluateConfig) -> None:
+    def __init__(self, run: RunFolder, config: Config, request: EvaluateConfig, *, with_exemplar: bool) -> None:
         self.run = run
+        self.with_exemplar = with_exemplar
         self.config = config
         self.request = request
         self.device = pick_device(request.device)
@@ -108,9 +115,9 @@ class Evaluation:
         write_json(folder / "metrics.json", metrics)
 
     def _load_tsm(self) -> TSM | None:
-        """The run's TSM; for a VLM that never saw one, the TSM of the same settings if it happens to be there."""
+        """The run's TSM; for a VLM that answers without one, the TSM of the same settings if it happens to be there."""
         folder = tsm_folder(self.run, self.config)
-        optional = self.config.stage.name != "tsm" and not needs_exemplar(self.config)
+        optional = self.config.stage.name != "tsm" and not self.with_exemplar
         if optional and not RunFolder(folder).finished:
             say("the TSM of these settings is not trained (stage=tsm), so its figures are left out")
             return None
@@ -125,7 +132,7 @@ class Evaluation:
     @cached_property
     def tuned(self) -> TunedVLM:
         """The VLM, loaded on first use."""
-        return load_tuned(self.run, self.config, self.device)
+        return load_tuned(self.run, self.config, self.device, with_exemplar=self.with_exemplar)
 
     def _answer(self, mode: str) -> tuple[Tensor, list[str]]:
         """Candidate log-likelihoods and generated texts of the whole split."""

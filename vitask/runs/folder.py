@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -82,11 +83,12 @@ class RunFolder:
 
     def check_data(self, task: TaskData) -> None:
         """Raise a `VitaskError` if the data changed since the run began."""
-        began = self.environment()["data"]["fingerprint"]
+        began = self.environment().get("data", {}).get("fingerprint", "unknown")
         if task.fingerprint != began:
+            anew = "train again with overwrite=true" if self.finished else "remove the folder to start over"
             raise VitaskError(
                 f"{self.path}: the data has changed since this run began (fingerprint {task.fingerprint[:12]}, was "
-                f"{began[:12]}); put the data back, or train again with overwrite=true"
+                f"{began[:12]}); put the data back, or {anew}"
             )
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -138,10 +140,10 @@ def is_main() -> bool:
 
 def wait_for_everyone() -> None:
     """Let all ranks come to this point before any goes on."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
+    from torch import distributed
 
-        PartialState().wait_for_everyone()
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
 
 
 def say(text: str) -> None:
@@ -157,14 +159,25 @@ def read_json(path: Path) -> dict[str, Any]:
         VitaskError: it is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no table of values")
     except (OSError, ValueError) as error:
         raise VitaskError(f"{path}: missing or damaged: {error}") from error
+    return values
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file, all or nothing."""
-    write_text(path, json.dumps(dict(values), indent=2, ensure_ascii=False) + "\n")
+    """Write a JSON file, all or nothing; JSON has no NaN and no infinity, so they become null."""
+    write_text(path, json.dumps(_finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_text(path: Path, text: str) -> None:

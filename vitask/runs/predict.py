@@ -11,6 +11,7 @@ import torch
 from vitask.errors import UsageError, VitaskError
 from vitask.evaluation.closed_set import answer_images, label_probabilities
 from vitask.runs.folder import say
+from vitask.runs.identity import needs_exemplar
 from vitask.runs.train_tsm import probabilities
 from vitask.runs.tuned import finished_run, load_tuned, pick_device
 from vitask.tsm import build_transform, load_tsm
@@ -44,7 +45,10 @@ def predict(request: PredictConfig, paths: Sequence[str]) -> Iterator[tuple[Path
         logits = _tsm_outputs(tsm.to(device), images, request.batch_size)[1]
         scores = probabilities(logits, meta["multi_label"])
     else:
-        tuned = load_tuned(run, config, device)
+        able = needs_exemplar(config)
+        if request.exemplar == "on" and not able:
+            say("this run was tuned without exemplar, so it answers without")
+        tuned = load_tuned(run, config, device, with_exemplar=request.exemplar == "on" and able)
         labels = tuned.labels
         scores = _vlm_probabilities(tuned, images, config.exemplar.features, request)
     for path, row in zip(files, scores.tolist(), strict=True):
@@ -104,11 +108,7 @@ def _tsm_outputs(tsm: TSM, images: Sequence[Image], batch_size: int, kind: str =
 
 
 def _vlm_probabilities(tuned: TunedVLM, images: Sequence[Image], kind: str, request: PredictConfig) -> Tensor:
-    exemplars = None
-    if request.exemplar == "on" and tuned.tsm is None:
-        say("this run was tuned without exemplar, so it answers without")
-    elif request.exemplar == "on":
-        exemplars = _tsm_outputs(tuned.tsm, images, request.batch_size, kind)[0]
+    exemplars = _tsm_outputs(tuned.tsm, images, request.batch_size, kind)[0] if tuned.tsm else None
     batches = answer_images(
         tuned.vlm,
         tuned.prompter,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from vitask.errors import VitaskError
+from vitask.config.build import join_ranks
+from vitask.errors import UsageError, VitaskError
 from vitask.runs.folder import RunFolder, is_main, say, wait_for_everyone
 from vitask.runs.identity import at_stage, needs_exemplar, run_folder
 
@@ -17,10 +18,14 @@ def train(config: Config) -> list[RunFolder]:
     """Train what the configuration asks for and return its run folders, in order.
 
     Raises:
+        UsageError: the pipeline leaves out the stage that was configured.
         VitaskError: the run is finished and `overwrite` is off, an earlier stage is missing and
             `prerequisites=require`, or training fails.
     """
-    stages = [at_stage(config, name) for name in config.stage.pipeline]
+    if config.stage.terms and config.stage.name not in config.stage.pipeline:
+        raise UsageError(f"stage.pipeline: does not hold the stage itself, stage.name={config.stage.name}")
+    join_ranks(config.launch)
+    stages = [config if name == config.stage.name else at_stage(config, name) for name in config.stage.pipeline]
     runs = []
     for stage in stages:
         run = RunFolder(run_folder(stage))

@@ -42,7 +42,8 @@ def train_tsm(config: Config, run: RunFolder) -> dict[str, Any]:
     run.begin(config, task)
     accelerator = build_accelerator(config.launch, config.logger, run.path)
     tsm = build_tsm(config.tsm, len(task.labels))
-    data = TSMTrainingData(task, build_transform(tsm.data_config, config.tsm.augment, training=True), config.seed)
+    transform = build_transform(tsm.data_config, config.tsm.augment, training=True)
+    data = TSMTrainingData(task, transform, config.seed if config.tsm.augment else None)
     weights = balanced_class_weights(data.targets, len(task.labels)) if config.tsm.balanced else None
     best = BestTSM(tsm, task, run.tsm, config.launch.workers)
     loop = Loop(

@@ -12,7 +12,7 @@ import torch
 from vitask.config.build import build_placement, build_vlm
 from vitask.errors import VitaskError
 from vitask.runs.folder import RunFolder, read_json
-from vitask.runs.identity import at_stage, needs_exemplar, run_folder
+from vitask.runs.identity import at_stage, run_folder
 from vitask.tsm import load_tsm
 from vitask.vlm.saving import DESCRIPTION, load_weights
 
@@ -31,7 +31,7 @@ class TunedVLM:
     Attributes:
         vlm: the tuned model, in evaluation mode.
         prompter: its tokenizer and image processor.
-        tsm: the TSM that gives the exemplars; `None` for a run without them.
+        tsm: the TSM that gives the exemplars; `None` where they are not wanted, or the run never saw any.
         answers: the closed set of responses, each with the labels that it stands for.
         labels: the label texts.
         instruction: the rendered instruction.
@@ -62,14 +62,14 @@ def describe(config: Config, task: TaskData, instruction: str) -> dict[str, Any]
     }
 
 
-def load_tuned(run: RunFolder, config: Config, device: str) -> TunedVLM:
-    """Load a finished VLM run.
+def load_tuned(run: RunFolder, config: Config, device: str, *, with_exemplar: bool) -> TunedVLM:
+    """Load a finished VLM run; without the exemplar, its TSM and connector are not needed and may be absent.
 
     Raises:
         VitaskError: a file is missing or damaged, or does not fit the run's config.
     """
     description = read_json(run.model / DESCRIPTION)
-    tsm = load_run_tsm(tsm_folder(run, config), description["labels"]) if needs_exemplar(config) else None
+    tsm = load_run_tsm(tsm_folder(run, config), description["labels"]) if with_exemplar else None
     vlm, prompter = build_vlm(
         config,
         tsm.feature_dim(config.exemplar.features) if tsm else None,

@@ -80,7 +80,7 @@ class LoopSettings:
 
 
 class NonFiniteLoss(VitaskError):
-    """A loss part became NaN or infinite."""
+    """A loss part, or the gradient, became NaN or infinite."""
 
 
 class Loop:
@@ -136,7 +136,7 @@ class Loop:
         """Train to the end.
 
         Raises:
-            NonFiniteLoss: a loss part is NaN or infinite; the last checkpoint stays.
+            NonFiniteLoss: a loss part or the gradient is NaN or infinite; the last checkpoint stays.
         """
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(
@@ -221,6 +221,8 @@ class Loop:
         parts = {name: accelerator.reduce(value, "sum") for name, value in parts.items()}
         self._check_finite(parts)
         norm = self._clip()
+        if accelerator.scaler is None:  # a scaler skips such a step by itself
+            self._check_finite({**parts, "gradient norm": torch.tensor(norm)})
         self.optimizer.step()
         rates = self.scheduler.get_last_lr()
         if not self.optimizer.step_was_skipped:

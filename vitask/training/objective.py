@@ -34,7 +34,7 @@ class Objective:
         ramp: fraction of training over which the weight of `rda` grows linearly from 0; 0 for none (paper).
 
     Raises:
-        ValueError: an option is unknown, or no term has a weight.
+        ValueError: a term or an option is unknown, or no term has a weight.
 
     Example:
         >>> Objective({"vanilla": 1.0, "ep": 1.0, "rda": 0.0}).branches
@@ -53,6 +53,8 @@ class Objective:
         reduction: str = "token",
         ramp: float = 0.0,
     ) -> None:
+        if unknown := sorted(weights.keys() - BRANCHES.keys()):
+            raise ValueError(f"no term is called {', '.join(unknown)}; there are {', '.join(BRANCHES)}")
         self.weights = {term: weights.get(term, 0.0) for term in BRANCHES}
         self.terms = tuple(term for term, weight in self.weights.items() if weight != 0.0)
         if not self.terms:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,10 +34,10 @@ class TSMTrainingData:
     Args:
         task: the data.
         transform: from a PIL image to pixels `(C, H, W)`, possibly random.
-        seed: of the augmentation.
+        seed: of the augmentation; `None` for a transform without any.
     """
 
-    def __init__(self, task: TaskData, transform: Callable[[Image], Tensor], seed: int) -> None:
+    def __init__(self, task: TaskData, transform: Callable[[Image], Tensor], seed: int | None) -> None:
         self.images = task.splits["train"]["image"]
         self.targets = label_targets(task, "train")
         self.transform = transform
@@ -53,7 +54,7 @@ class TSMTrainingData:
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
         """Return pixels, target and index of one item."""
         epoch, index = key
-        with seeded(self.seed, epoch, index):
+        with nullcontext() if self.seed is None else seeded(self.seed, epoch, index):
             return self.transform(self.images[index]), self.targets[index], index
 
     def collate(self, items: Sequence[tuple[Tensor, Tensor, int]]) -> Mapping[str, Any]:

@@ -89,7 +89,7 @@ def trainable_groups(vlm: ExemplarVLM) -> dict[str, tuple[int, int]]:
         `{part: (tensors, parameters)}` for the parts in which something trains.
 
     Raises:
-        VitaskError: a parameter trains that belongs to none of the four parts, or a part trains only in pieces.
+        VitaskError: a parameter trains that belongs to none of the four parts.
     """
     tensors: Counter[str] = Counter()
     parameters: Counter[str] = Counter()
@@ -116,13 +116,18 @@ def assert_trainable(vlm: ExemplarVLM, *, connector: bool, tower: bool, projecto
     """Check that exactly the intended parameters train: every one of the named parts, and none besides.
 
     Raises:
-        VitaskError: a parameter trains that should not, or one that should does not.
+        VitaskError: a parameter trains that should not, or one that should does not or is not there.
     """
     wanted = {"LoRA on the language model": True, "connector": connector, "vision tower": tower, "projector": projector}
+    missing = {part for part, trains in wanted.items() if trains}
     for name, parameter in vlm.named_parameters():
         try:
-            should = wanted[_part(name, vlm.family)]
+            part = _part(name, vlm.family)
         except VitaskError:
-            should = False
+            part = None
+        missing.discard(part)
+        should = wanted.get(part, False)
         if parameter.requires_grad != should:
             raise VitaskError(f"parameter {name} {'does not train but should' if should else 'trains but should not'}")
+    if missing:
+        raise VitaskError(f"{' and '.join(sorted(missing))} should train, but the model has no such parameters")

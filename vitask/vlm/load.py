@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from vitask.errors import UsageError, VitaskError
 
@@ -59,7 +60,7 @@ def load_pretrained(
             source, dtype=DTYPES[dtype], attn_implementation=attention, **options
         )
         processor = AutoProcessor.from_pretrained(source, **options)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise VitaskError(
             f"vlm.path: cannot load '{path}': {reason} Give a local folder, or the hub name of a checkpoint that is "

@@ -43,19 +43,19 @@ def load_weights(vlm: ExemplarVLM, folder: Path) -> None:
     Raises:
         VitaskError: a file is missing or damaged, or was saved from another architecture.
     """
-    from peft import set_peft_model_state_dict
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from peft.utils import load_peft_weights
 
     if not (folder / ADAPTER / "adapter_config.json").is_file():
         raise VitaskError(f"{folder} holds no tuned VLM; train the stage that should have written it")
     try:
         weights = load_peft_weights(str(folder / ADAPTER), device="cpu")
-        result = set_peft_model_state_dict(vlm.vlm, weights)
+        wanted = get_peft_model_state_dict(vlm.vlm, save_embedding_layers=False)
+        if odd := sorted(weights.keys() ^ wanted.keys()):
+            raise ValueError(f"it does not match on {odd[0]}")
+        set_peft_model_state_dict(vlm.vlm, weights)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise _misfit(folder / ADAPTER, error) from error
-    stray = [*result.unexpected_keys, *(key for key in result.missing_keys if ".lora_" in key)]
-    if stray:
-        raise _misfit(folder / ADAPTER, f"it does not match on {stray[0]}")
     if vlm.connector is not None and (folder / CONNECTOR).is_file():
         try:
             vlm.connector.load_state_dict(load_file(folder / CONNECTOR))

@@ -87,6 +87,7 @@ def generate(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
+        repetition_penalty=1.0,  # some checkpoints bring their own, which would not be greedy
         eos_token_id=end_id,
         pad_token_id=pad_id,
     )

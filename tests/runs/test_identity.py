@@ -1,0 +1,159 @@
+"""A run's folder follows from what its outcome depends on, and from nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vitask.config.compose import compose_config
+from vitask.runs.identity import at_stage, identity, needs_exemplar, run_folder, term_weights
+
+STAGES = ("tsm", "vanilla", "ep", "crt")
+
+
+def folder(stage: str, *overrides: str) -> Path:
+    return run_folder(compose_config("train", [f"stage={stage}", *overrides]))
+
+
+def code(stage: str, *overrides: str) -> str:
+    return folder(stage, *overrides).name.rpartition("-")[2]
+
+
+@pytest.fixture(scope="module")
+def plain() -> dict[str, str]:
+    return {stage: code(stage) for stage in STAGES}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "launch.workers=4",
+        "launch.save_every=7",
+        "launch.device=cpu",
+        "logger=tensorboard",
+        "logger.every=1",
+        "logger.project=other",
+        "out=elsewhere",
+        "cache=elsewhere",
+        "overwrite=true",
+        "prerequisites=require",
+        "tag=words",
+        "data.download=true",
+    ],
+)
+def test_what_does_not_change_the_outcome_does_not_change_the_run(override, plain):
+    assert {stage: code(stage, override) for stage in STAGES} == plain
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("seed=1", "tsm vanilla ep crt"),
+        ("launch.precision=bf16", "tsm vanilla ep crt"),
+        ("data.label_noise=0.1", "tsm vanilla ep crt"),
+        ("data.train_fraction=0.5", "tsm vanilla ep crt"),
+        ("data.instruction.complete=false", "vanilla ep crt"),
+        ("tsm.name=resnet34", "tsm ep crt"),
+        ("tsm.optim.epochs=3", "tsm ep crt"),
+        ("tsm.balanced=true", "tsm ep crt"),
+        ("vlm.train_projector=true", "vanilla ep crt"),
+        ("vlm.dtype=bfloat16", "vanilla ep crt"),
+        ("lora.rank=4", "vanilla ep crt"),
+        ("optim.lr=1e-4", "vanilla ep crt"),
+        ("optim.batch_size=8", "vanilla ep crt"),
+        ("exemplar=all", "ep crt"),
+        ("exemplar.position=before_assistant", "ep crt"),
+        ("connector=linear", "ep crt"),
+        ("objective.vanilla=0.5", "vanilla ep crt"),
+        ("objective.reduction=sequence", "vanilla ep crt"),
+        ("objective.ep=0.5", "ep crt"),
+        ("objective.alpha=0.5", "ep crt"),
+        ("objective.rda.temperature=2", "ep crt"),
+        ("objective.rda.detach_teacher=false", "ep crt"),
+        ("objective.beta=0.5", "crt"),
+        ("objective.beta=0", "crt"),
+        ("objective.crt.tokens=branching", "crt"),
+        ("objective.crt.negatives=batch", "crt"),
+    ],
+)
+def test_a_setting_changes_the_runs_that_depend_on_it_and_no_other(override, changed, plain):
+    assert [stage for stage in STAGES if code(stage, override) != plain[stage]] == changed.split()
+
+
+def test_settings_of_a_term_without_weight_do_not_count():
+    assert code("ep", "objective.alpha=0", "objective.rda.temperature=2") == code("ep", "objective.alpha=0")
+    assert code("crt", "objective.beta=0", "objective.crt.tokens=branching") == code("crt", "objective.beta=0")
+
+
+def test_objectives_that_differ_in_stage_two_alone_share_stage_one():
+    assert folder("ep", "objective=crt") == folder("ep", "objective=joint")
+    assert folder("crt", "objective=crt") != folder("crt", "objective=joint")
+    assert folder("ep", "objective=paper") == folder("ep", "objective=rda") != folder("ep", "objective=crt")
+
+
+def test_every_objective_of_the_demo_has_a_run_of_its_own():
+    names = ("vanilla", "joint", "rda", "crt", "paper")
+    assert len({folder("crt", f"objective={name}") for name in names}) == len(names)
+
+
+def test_the_connector_of_an_objective_without_exemplar_does_not_count():
+    assert code("crt", "objective=vanilla", "connector=linear") == code("crt", "objective=vanilla", "tsm.name=resnet34")
+
+
+def test_stages_find_each_other_from_any_stage():
+    configs = {
+        stage: compose_config("train", [f"stage={stage}", "seed=3", "lora.rank=4"]) for stage in (*STAGES, "all")
+    }
+    for stage in STAGES:
+        assert {run_folder(at_stage(config, stage)) for config in configs.values()} == {run_folder(configs[stage])}
+
+
+def test_an_override_of_a_stage_changes_the_run_of_that_stage():
+    assert code("ep", "stage.train_connector=false") != code("ep")
+    assert code("ep", "stage.terms=[ep]") != code("ep")
+    assert code("ep", "stage.init_from=vanilla") != code("ep")
+
+
+def test_an_earlier_stage_is_part_of_the_identity_of_a_later_one():
+    config = compose_config("train", ["stage=crt"])
+    assert identity(config)["init"] == identity(at_stage(config, "ep"))
+    assert identity(config)["tsm"] == identity(at_stage(config, "tsm"))
+
+
+def test_the_folder_is_named_after_data_stage_tag_and_seed():
+    path = folder("ep", "seed=7", "tag=my words", "out=here")
+    assert path.parent == Path("here/digits")
+    assert path.name.startswith("ep-my words-seed7-")
+    assert folder("ep").parent == Path("runs/digits")
+    assert folder("ep", "data=image_folder", "data.root=some/leaves").parent == Path("runs/leaves")
+    assert folder("ep", "out=~/here").is_absolute()
+
+
+def test_one_folder_of_data_written_in_two_ways_gives_one_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here, there = (folder("tsm", "data=image_folder", f"data.root={r}") for r in ("leaves", tmp_path / "x/../leaves"))
+    assert here == there != folder("tsm", "data=image_folder", "data.root=other/leaves")
+
+
+def test_the_identity_of_plain_tuning_knows_no_exemplar():
+    config = compose_config("train", ["stage=vanilla"])
+    assert set(identity(config)) == {"seed", "precision", "data", "vlm", "lora", "optim", "weights", "reduction"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "objective", "weights", "exemplar"),
+    [
+        ("vanilla", "paper", (1, 0, 0, 0), False),
+        ("ep", "paper", (1, 1, 1, 0), True),
+        ("ep", "crt", (1, 1, 0, 0), True),
+        ("ep", "vanilla", (1, 0, 0, 0), False),
+        ("crt", "paper", (1, 1, 1, 0.1), True),
+        ("crt", "rda", (1, 1, 1, 0), True),
+        ("tsm", "paper", (0, 0, 0, 0), False),
+    ],
+)
+def test_a_stage_takes_the_terms_that_it_lists(stage, objective, weights, exemplar):
+    config = compose_config("train", [f"stage={stage}", f"objective={objective}"])
+    assert tuple(term_weights(config).values()) == weights
+    assert needs_exemplar(config) == exemplar

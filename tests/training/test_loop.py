@@ -1,0 +1,197 @@
+"""The loop on a toy: portions, clipping, precision, logs, broken losses."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from vitask.training.checkpoint import Checkpoints
+from vitask.training.loop import Loop, NonFiniteLoss
+
+from .toy import LENGTHS, ToyData, ToyTask, decaying, log_lines, make_loop, settings, train
+
+
+def sgd(task):
+    return torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=0.1)
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence"])
+def test_portions_change_neither_weights_nor_logged_losses(tmp_path, accelerator, reduction):
+    runs = {
+        micro: train(
+            tmp_path / str(micro), accelerator, ToyTask(reduction=reduction), batch_size=8, micro_batch_size=micro
+        )
+        for micro in (1, 2, 4, 8, None)
+    }
+    for micro, weights in runs.items():
+        for name, value in weights.items():
+            torch.testing.assert_close(value, runs[8][name], rtol=0, atol=1e-12)
+        for row, expected in zip(log_lines(tmp_path / str(micro)), log_lines(tmp_path / "8"), strict=True):
+            assert row == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence"])
+def test_one_step_is_plain_gradient_descent_on_the_whole_batch(tmp_path, accelerator, reduction):
+    task, data = ToyTask(reduction=reduction), ToyData()
+    after = train(
+        tmp_path, accelerator, task, data, sgd, batch_size=len(LENGTHS), micro_batch_size=3, epochs=1, clip=0.0
+    )
+    weight = ToyTask().linear.weight.detach().clone().requires_grad_()
+    bias = ToyTask().linear.bias.detach().clone().requires_grad_()
+    rows = []
+    for x, y, length in zip(data.x, data.y, LENGTHS, strict=True):
+        hidden = ToyTask().frozen(x[:length]).tanh()
+        rows.append(((hidden @ weight[0] + bias) - y[:length]).square())
+    loss = torch.cat(rows).mean() if reduction == "token" else torch.stack([row.mean() for row in rows]).mean()
+    loss.backward()
+    torch.testing.assert_close(after["linear.weight"], weight.detach() - 0.1 * weight.grad, rtol=0, atol=1e-12)
+    torch.testing.assert_close(after["linear.bias"], bias.detach() - 0.1 * bias.grad, rtol=0, atol=1e-12)
+    (row,) = log_lines(tmp_path)
+    norm = torch.cat([weight.grad.flatten(), bias.grad]).norm().item()
+    expected = {"step": 1, "epoch": 1, "loss": loss.item(), "error": loss.item(), "lr": 0.1, "grad_norm": norm}
+    assert row == pytest.approx(expected, rel=1e-12)
+
+
+def test_clipping_shortens_the_step_and_logs_the_unclipped_norm(tmp_path, accelerator):
+    before = ToyTask()
+    after = train(tmp_path, accelerator, None, None, sgd, batch_size=10, epochs=1, clip=0.01)
+    moved = torch.cat([(value - before.get_parameter(name)).flatten() for name, value in after.items()])
+    assert moved.norm().item() == pytest.approx(0.1 * 0.01, rel=1e-3)
+    assert log_lines(tmp_path)[0]["grad_norm"] > 0.1
+
+
+def test_schedule_starts_at_its_top_and_ends_with_the_last_step(tmp_path, accelerator):
+    train(tmp_path, accelerator)
+    assert [row["lr"] for row in log_lines(tmp_path)] == pytest.approx([0.05 * (1 - step / 6) for step in range(6)])
+
+
+def test_progress_runs_from_zero_over_all_steps(tmp_path, accelerator):
+    seen = []
+
+    class Watching(ToyTask):
+        def forward(self, batch, totals, progress):
+            seen.append((progress, self.training))
+            return super().forward(batch, totals, progress)
+
+    train(tmp_path, accelerator, Watching(), micro_batch_size=4)
+    assert seen == [(step / 6, True) for step in range(6)]
+
+
+def test_every_epoch_sees_every_sample_once_in_another_order(tmp_path, accelerator):
+    seen = []
+
+    class Watching(ToyData):
+        def collate(self, items):
+            seen.extend(items)
+            return super().collate(items)
+
+    train(tmp_path, accelerator, None, Watching(), micro_batch_size=3)
+    first, second = seen[: len(LENGTHS)], seen[len(LENGTHS) :]
+    assert sorted(first) == sorted(second) == list(range(len(LENGTHS)))
+    assert first != second
+
+
+def test_same_seed_twice_is_identical_and_another_seed_is_not(tmp_path, accelerator):
+    one, again, other = (
+        train(tmp_path / name, accelerator, ToyTask(dropout=0.5), seed=seed)
+        for name, seed in (("one", 0), ("again", 0), ("other", 1))
+    )
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert log_lines(tmp_path / "one") == log_lines(tmp_path / "again")
+    assert not any(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_worker_processes_change_nothing(tmp_path, accelerator):
+    alone = train(tmp_path / "alone", accelerator, ToyTask(dropout=0.5))
+    helped = train(tmp_path / "helped", accelerator, ToyTask(dropout=0.5), workers=2)
+    assert all(torch.equal(alone[name], helped[name]) for name in alone)
+
+
+@pytest.mark.parametrize(("every", "steps"), [(1, [1, 2, 3, 4, 5, 6]), (4, [4, 6]), (100, [6])])
+def test_log_has_every_nth_step_and_the_last(tmp_path, accelerator, every, steps):
+    train(tmp_path, accelerator, log_every=every)
+    assert [row["step"] for row in log_lines(tmp_path)] == steps
+
+
+def test_callbacks_run_after_each_step_and_epoch(tmp_path, accelerator):
+    calls = []
+    options = {"after_step": lambda: calls.append("step"), "after_epoch": lambda n: calls.append(n) or {"val/x": n}}
+    train(tmp_path, accelerator, options=options)
+    assert calls == ["step"] * 3 + [1] + ["step"] * 3 + [2]
+    assert [row for row in log_lines(tmp_path) if "val/x" in row] == [
+        {"step": 3, "epoch": 1, "val/x": 1},
+        {"step": 6, "epoch": 2, "val/x": 2},
+    ]
+
+
+@pytest.mark.parametrize("epochs_before", [0, 1])
+def test_broken_part_stops_with_its_name_and_leaves_weights_and_checkpoint(tmp_path, accelerator, epochs_before):
+    if epochs_before:
+        train(tmp_path, accelerator, epochs=1)
+    task = ToyTask()
+    loop = make_loop(tmp_path, accelerator, task, ToyData(broken=4), epochs=2, batch_size=10)
+    loop.step, before = epochs_before, task.linear.weight.clone()
+    kept = Checkpoints(tmp_path / "checkpoints").latest()
+    words = f"step {epochs_before + 1}: loss part 'error' is nan; .*" + (str(kept) if kept else "no checkpoint yet")
+    with pytest.raises(NonFiniteLoss, match=words):
+        loop.run(SilentRecorder())
+    assert torch.equal(task.linear.weight, before)
+    assert Checkpoints(tmp_path / "checkpoints").latest() == kept
+    if kept:
+        Checkpoints(tmp_path / "checkpoints").load(kept, ToyTask())
+
+
+def test_sum_that_overflows_is_named_when_every_part_is_finite(tmp_path, accelerator):
+    class Overflowing(ToyTask):
+        def forward(self, batch, totals, progress):
+            parts = super().forward(batch, totals, progress)
+            return {**parts, "loss": parts["loss"] * math.inf}
+
+    with pytest.raises(NonFiniteLoss, match="'loss' is inf"):
+        train(tmp_path, accelerator, Overflowing())
+
+
+def test_broken_gradient_of_a_finite_loss_never_reaches_a_checkpoint(tmp_path, accelerator):
+    class Cornered(ToyTask):
+        def forward(self, batch, totals, progress):
+            parts = super().forward(batch, totals, progress)
+            corner = (self.linear.bias * 0).sum().sqrt() if progress > 0.1 else 0
+            return {**parts, "loss": parts["loss"] + corner}
+
+    with pytest.raises(NonFiniteLoss, match=r"step 2: .*'gradient norm' is nan"):
+        train(tmp_path, accelerator, Cornered(), save_every=1)
+    Checkpoints(tmp_path / "checkpoints").load(Checkpoints(tmp_path / "checkpoints").latest(), kept := ToyTask())
+    assert kept.linear.bias.isfinite().all()
+
+
+class SilentRecorder:
+    def log(self, step, values):
+        pass
+
+
+def test_bf16_runs_the_layers_in_half_precision_and_keeps_weights_in_float32(tmp_path, fresh_accelerate):
+    seen = set()
+    task = ToyTask(dtype=torch.float32)
+    task.linear.register_forward_hook(lambda module, args, out: seen.add((module.weight.dtype, out.dtype)))
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    data = ToyData(dtype=torch.float32)
+    weights = train(tmp_path, accelerator, task, data, micro_batch_size=2, epochs=8)
+    assert seen == {(torch.float32, torch.bfloat16)}
+    assert all(value.dtype == torch.float32 for value in weights.values())
+    rows = log_lines(tmp_path)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+def test_settings_and_schedule_agree_on_the_number_of_steps(tmp_path, accelerator):
+    asked = []
+    task = ToyTask()
+
+    def schedule(optimizer, steps):
+        asked.append(steps)
+        return decaying(optimizer, steps)
+
+    loop = Loop(task, ToyData(), sgd(task), schedule, settings(epochs=3), accelerator, Checkpoints(tmp_path))
+    assert asked == [9] == [loop.total_steps]

@@ -1,0 +1,155 @@
+"""The objective against sums written by hand from the definitions in the paper."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vitask.training.objective import Objective
+
+LABELS = torch.tensor([[5, 6, 0], [5, 7, 0], [8, 0, -100], [5, 6, 0]])
+CLOSED_SET = [[5, 6, 0], [5, 7, 0], [8, 0]]
+HAS_NEGATIVE = torch.tensor([True, False, True, True])
+WEIGHTS = {"vanilla": 1.0, "ep": 0.5, "rda": 2.0, "crt": 0.25}
+
+
+def make_logits(requires_grad: bool = False) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    names = ("vanilla", "exemplar", "negative")
+    return {
+        name: torch.randn(4, 3, 9, generator=generator, dtype=torch.float64).requires_grad_(requires_grad)
+        for name in names
+    }
+
+
+def by_hand(reduction: str, branching: bool = False) -> dict[str, float]:
+    """Every part by loops over rows and tokens."""
+    logits = make_logits()
+    rows = {term: [] for term in WEIGHTS}
+    for b, row in enumerate(LABELS.tolist()):
+        terms = {term: [] for term in WEIGHTS}
+        for t, token in enumerate(row):
+            if token == -100:
+                continue
+            p, q, n = (logits[name][b, t] for name in ("vanilla", "exemplar", "negative"))
+            terms["vanilla"].append(-p.log_softmax(0)[token])
+            terms["ep"].append(-q.log_softmax(0)[token])
+            terms["rda"].append((p.softmax(0) * (p.log_softmax(0) - q.log_softmax(0))).sum())
+            branches = len({label[t] for label in CLOSED_SET if label[:t] == row[:t]}) > 1
+            if HAS_NEGATIVE[b] and (branches or not branching):
+                terms["crt"].append(-(p - n).log_softmax(0)[token])
+        for term, values in terms.items():
+            if values and reduction == "sequence":
+                rows[term].append(torch.stack(values).mean())
+            else:
+                rows[term].extend(values)
+    return {term: torch.stack(values).mean().item() for term, values in rows.items()}
+
+
+def evaluate(objective: Objective, logits=None, progress: float = 1.0) -> dict[str, torch.Tensor]:
+    return objective(logits or make_logits(), LABELS, HAS_NEGATIVE, objective.counts(LABELS, HAS_NEGATIVE), progress)
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence"])
+@pytest.mark.parametrize("tokens", ["all", "branching"])
+def test_parts_and_weighted_sum_equal_loops_over_the_definitions(reduction, tokens):
+    objective = Objective(WEIGHTS, reduction=reduction, crt_tokens=tokens, label_tokens=CLOSED_SET)
+    expected = by_hand(reduction, branching=tokens == "branching")
+    out = {name: value.item() for name, value in evaluate(objective).items()}
+    total = sum(WEIGHTS[term] * value for term, value in expected.items())
+    assert out == pytest.approx({"loss": total, **expected}, rel=1e-12)
+
+
+def test_counts_are_what_each_part_is_averaged_over():
+    def counts(**options):
+        objective = Objective(WEIGHTS, label_tokens=CLOSED_SET, **options)
+        return {term: int(count) for term, count in objective.counts(LABELS, HAS_NEGATIVE).items()}
+
+    assert counts() == {"vanilla": 11, "ep": 11, "rda": 11, "crt": 8}
+    assert counts(crt_tokens="branching") == {"vanilla": 11, "ep": 11, "rda": 11, "crt": 5}
+    assert counts(reduction="sequence") == {"vanilla": 4, "ep": 4, "rda": 4, "crt": 3}
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence"])
+def test_parts_of_micro_batches_add_up(reduction):
+    objective, logits = Objective(WEIGHTS, reduction=reduction), make_logits()
+    totals = objective.counts(LABELS, HAS_NEGATIVE)
+    pieces = [
+        objective({k: v[rows] for k, v in logits.items()}, LABELS[rows], HAS_NEGATIVE[rows], totals, 1.0)
+        for rows in (slice(0, 1), slice(1, 2), slice(2, 4))
+    ]
+    for name, value in evaluate(objective).items():
+        torch.testing.assert_close(sum(piece[name] for piece in pieces), value, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "terms", "branches"),
+    [
+        ({"vanilla": 1.0}, ("vanilla",), ("vanilla",)),
+        ({"ep": 1.0, "vanilla": 0.0}, ("ep",), ("exemplar",)),
+        ({"vanilla": 1.0, "ep": 1.0, "rda": 0.0}, ("vanilla", "ep"), ("vanilla", "exemplar")),
+        ({"rda": 1.0}, ("rda",), ("vanilla", "exemplar")),
+        ({"crt": 1.0}, ("crt",), ("vanilla", "negative")),
+        (WEIGHTS, ("vanilla", "ep", "rda", "crt"), ("vanilla", "exemplar", "negative")),
+    ],
+)
+def test_a_term_without_weight_is_absent_with_the_branch_that_only_it_needs(weights, terms, branches):
+    objective = Objective(weights)
+    assert objective.terms == terms
+    assert objective.branches == branches
+    logits = {name: value for name, value in make_logits().items() if name in branches}
+    assert tuple(evaluate(objective, logits)) == ("loss", *terms)
+    assert tuple(objective.counts(LABELS, HAS_NEGATIVE)) == terms
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_gradient_reaches_rda_teacher_only_when_it_is_not_detached(detach):
+    logits = make_logits(requires_grad=True)
+    evaluate(Objective({"rda": 1.0}, detach_teacher=detach), logits)["loss"].backward()
+    assert logits["vanilla"].grad.abs().max() > 0
+    assert (logits["exemplar"].grad is None) == detach
+
+
+def test_options_of_rda_reach_its_loss():
+    values = {
+        evaluate(Objective({"rda": 1.0}, **options))["rda"].item()
+        for options in ({}, {"temperature": 2.0}, {"direction": "teacher_first"})
+    }
+    assert len(values) == 3
+
+
+def test_ramp_raises_the_weight_of_rda_alone():
+    objective = Objective(WEIGHTS, ramp=0.5)
+    assert [objective.weight("rda", progress) for progress in (0, 0.1, 0.25, 0.5, 1)] == [0, 0.4, 1, 2, 2]
+    assert [objective.weight(term, 0.0) for term in ("vanilla", "ep", "crt")] == [1, 0.5, 0.25]
+    parts = by_hand("token")
+    out = evaluate(objective, progress=0.25)
+    expected = parts["vanilla"] + 0.5 * parts["ep"] + 1.0 * parts["rda"] + 0.25 * parts["crt"]
+    assert out["loss"].item() == pytest.approx(expected, rel=1e-12)
+    assert out["rda"].item() == pytest.approx(parts["rda"], rel=1e-12)
+    assert Objective(WEIGHTS).weight("rda", 0.0) == 2
+
+
+def test_a_batch_without_negatives_has_a_zero_crt_part_with_finite_gradients():
+    objective, logits = Objective({"vanilla": 1.0, "crt": 1.0}), make_logits(requires_grad=True)
+    nobody = torch.zeros(4, dtype=torch.bool)
+    out = objective(logits, LABELS, nobody, objective.counts(LABELS, nobody), 0.0)
+    out["loss"].backward()
+    assert out["crt"].item() == 0
+    assert torch.equal(logits["negative"].grad, torch.zeros_like(logits["negative"]))
+    assert logits["vanilla"].grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "options", "words"),
+    [
+        ({"vanilla": 0.0}, {}, "no term"),
+        ({"vanilla": 1.0, "RDA": 1.0}, {}, "RDA"),
+        ({"vanilla": 1.0}, {"reduction": "mean"}, "reduction"),
+        ({"rda": 1.0}, {"direction": "both"}, "direction"),
+        ({"crt": 1.0}, {"crt_tokens": "branching"}, "label_tokens"),
+    ],
+)
+def test_wrong_options_are_refused(weights, options, words):
+    with pytest.raises(ValueError, match=words):
+        Objective(weights, **options)

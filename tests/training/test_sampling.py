@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from itertools import chain
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitask.training.sampling import epoch_steps, random_state, rank_share, restore_random_state, seeded
+
+sizes = st.integers(1, 200)
+small = st.integers(0, 5)
+
+
+@given(sizes, st.integers(1, 50), small, small)
+def test_every_sample_comes_exactly_once_an_epoch(samples, batch_size, seed, epoch):
+    steps = epoch_steps(samples, batch_size, seed=seed, epoch=epoch)
+    assert sorted(i for step in steps for i in step) == list(range(samples))
+    assert all(len(step) == batch_size for step in steps[:-1])
+    assert 0 < len(steps[-1]) <= batch_size
+
+
+@given(sizes, st.integers(1, 50), st.integers(1, 50), small, small)
+def test_order_does_not_depend_on_the_batch_size(samples, one, other, seed, epoch):
+    first, second = (epoch_steps(samples, size, seed=seed, epoch=epoch) for size in (one, other))
+    assert list(chain(*first)) == list(chain(*second))
+
+
+def test_order_depends_on_seed_and_epoch():
+    orders = {tuple(epoch_steps(30, 30, seed=seed, epoch=epoch)[0]) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+@given(st.integers(1, 40), st.integers(1, 8))
+def test_ranks_share_a_step_without_overlap_and_alike(size, ranks):
+    step = list(range(size))
+    shares = [rank_share(step, rank, ranks) for rank in range(ranks)]
+    assert len(set(map(len, shares))) == 1
+    if size < ranks:
+        assert shares == [step] * ranks
+    else:
+        assert sorted(i for share in shares for i in share) == list(range(size - size % ranks))
+
+
+def draw() -> tuple[float, float, float]:
+    return random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002
+
+
+def test_seeded_block_is_a_function_of_its_key():
+    seen = {}
+    for key in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0)):
+        with seeded(*key):
+            values = draw()
+        assert seen.setdefault(key, values) == values
+    assert len({value for values in seen.values() for value in values}) == 12
+
+
+def test_seeded_block_leaves_the_global_generators_alone():
+    def set_all():
+        random.seed(3)
+        np.random.seed(3)  # noqa: NPY002
+        torch.manual_seed(3)
+
+    set_all()
+    expected = [draw(), draw()]
+    set_all()
+    first = draw()
+    with suppress(RuntimeError), seeded(1):
+        draw()
+        raise RuntimeError
+    assert [first, draw()] == expected
+
+
+def test_random_state_goes_back():
+    state = random_state()
+    value = torch.rand(3)
+    restore_random_state(state)
+    assert torch.equal(torch.rand(3), value)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vitask.losses import IGNORE_INDEX
+from vitask.training.vitask_data import NO_NEGATIVE, pad_responses
+from vitask.vlm.inputs import Placement
+
+from ..vlm.tiny import picture, tiny_prompter
+from .tiny_task import ANSWERS, LABELS, exemplar_features, make_data, make_toy_task
+
+PLACEMENT = Placement("after_image", 2)
+
+
+def pixels_of(batch, name: str) -> torch.Tensor:
+    """The pictures that the rows of a branch look at."""
+    return batch["images"]["pixel_values"][batch["branches"][name]["image_index"]]
+
+
+def pixels(index: int) -> torch.Tensor:
+    return tiny_prompter().prompt(picture(index), "Which?").images["pixel_values"][0]
+
+
+@pytest.mark.parametrize("negatives", ["dataset", "batch"])
+def test_negatives_have_other_answers_and_change_with_the_epoch(negatives):
+    data = make_data(negatives=negatives)
+    drawn = []
+    for epoch in range(3):
+        (keys,) = data.keys(epoch, [list(range(len(ANSWERS)))])
+        assert [index for index, _ in keys] == list(range(len(ANSWERS)))
+        assert all(ANSWERS[index] != ANSWERS[negative] for index, negative in keys)
+        drawn.append(keys)
+    assert drawn[0] != drawn[1] != drawn[2]
+    assert drawn == [data.keys(epoch, [list(range(len(ANSWERS)))])[0] for epoch in range(3)]
+
+
+def test_batch_negatives_come_from_their_own_step():
+    steps = [[9, 1, 3], [2, 8, 0], [6, 7]]
+    for step, keys in zip(steps, make_data(negatives="batch").keys(0, steps), strict=True):
+        assert [index for index, _ in keys] == step
+        assert {negative for _, negative in keys} <= {*step, NO_NEGATIVE}
+    assert [negative for _, negative in keys] == [NO_NEGATIVE, NO_NEGATIVE]
+    assert all(negative != NO_NEGATIVE for keys in make_data().keys(0, steps) for _, negative in keys)
+
+
+def test_a_stage_without_crt_draws_no_negative():
+    data = make_data(("vanilla",))
+    assert data.keys(0, [[3, 1]]) == [[(3, NO_NEGATIVE), (1, NO_NEGATIVE)]]
+    batch = data.collate([data[3, NO_NEGATIVE], data[1, NO_NEGATIVE]])
+    assert batch["branches"].keys() == {"vanilla"}
+    assert "exemplars" not in batch
+    assert not batch["has_negative"].any()
+
+
+def test_rows_align_ids_labels_exemplars_and_images():
+    data = make_data(placement=PLACEMENT)
+    keys = [(4, 0), (2, NO_NEGATIVE), (0, 4), (3, 4)]
+    batch = data.collate([data[key] for key in keys])
+    assert batch["id"].tolist() == [4, 2, 0, 3]
+    assert batch["has_negative"].tolist() == [True, False, True, True]
+    assert torch.equal(batch["exemplars"], exemplar_features()[[4, 2, 0, 3]])
+    for row, (index, negative) in enumerate(keys):
+        response = tiny_prompter().response(LABELS[ANSWERS[index]])
+        assert batch["labels"][row][batch["labels"][row] != IGNORE_INDEX].tolist() == list(response)
+        looks_at = {"vanilla": index, "exemplar": index, "negative": index if negative < 0 else negative}
+        for name, branch in batch["branches"].items():
+            assert torch.equal(pixels_of(batch, name)[row], pixels(looks_at[name]))
+            answers = branch["answer_positions"][row, : len(response)] + 1
+            assert branch["input_ids"][row, answers].tolist() == list(response)
+            assert branch["exemplar_mask"][row].sum() == (2 if name == "exemplar" else 0)
+
+
+def test_an_image_is_in_the_batch_once_however_often_it_is_used():
+    data = make_data(placement=PLACEMENT)
+    batch = data.collate([data[key] for key in [(4, 0), (0, 4), (3, 4), (1, 7)]])
+    assert len(batch["images"]["pixel_values"]) == 5 == len(batch["image_tokens"])
+    assert batch["branches"]["negative"]["image_index"].max() == 4
+
+
+def test_padding_of_responses_is_ignored_by_the_losses():
+    assert pad_responses([(1, 2, 3), (4,)]).tolist() == [[1, 2, 3], [4, IGNORE_INDEX, IGNORE_INDEX]]
+
+
+def test_length_is_that_of_the_training_split():
+    assert len(make_data()) == len(make_toy_task().splits["train"]) == len(ANSWERS)

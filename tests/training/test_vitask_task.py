@@ -1,0 +1,110 @@
+"""The whole task on a tiny VLM: which branches it computes, and the loop's promises on real losses."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from vitask.training.vitask_data import NO_NEGATIVE
+
+from .tiny_task import WEIGHTS, make_data, make_vitask
+from .toy import Interrupted, log_lines, train
+
+
+def sgd(task):
+    return torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=0.01)
+
+
+def collate(task, keys, branches=("vanilla", "exemplar", "negative")):
+    data = make_data(branches, task.vlm.placement)
+    return data.collate([data[key] for key in keys])
+
+
+@pytest.mark.parametrize(
+    ("weights", "branches", "uses_exemplar"),
+    [
+        ({"vanilla": 1.0}, ["vanilla"], False),
+        ({"vanilla": 1.0, "ep": 1.0}, ["vanilla", "exemplar"], True),
+        ({"vanilla": 1.0, "crt": 1.0}, ["vanilla", "negative"], False),
+        (WEIGHTS, ["vanilla", "exemplar", "negative"], True),
+    ],
+)
+def test_a_branch_without_weight_is_never_computed(monkeypatch, weights, branches, uses_exemplar):
+    task, passes, mapped = make_vitask(weights), [], []
+    decode = task.vlm.decode
+    monkeypatch.setattr(task.vlm, "decode", lambda *args: passes.append(args) or decode(*args))
+    task.vlm.connector.register_forward_hook(lambda *_: mapped.append(1))
+    batch = collate(task, [(0, 1), (1, 2)], branches)
+    out = task(batch, task.counts(batch), 0.0)
+    assert len(passes) == len(branches)
+    assert bool(mapped) == uses_exemplar
+    assert out.keys() == {"loss", *weights}
+    out["loss"].backward()
+    connector = [p.grad for p in task.vlm.connector.parameters()]
+    assert all((gradient is not None) == uses_exemplar for gradient in connector)
+
+
+def test_exemplar_teacher_learns_from_rda_only_when_it_is_not_detached():
+    for detach in (True, False):
+        task = make_vitask({"rda": 1.0}, detach_teacher=detach)
+        batch = collate(task, [(0, 1), (1, 2)])
+        task(batch, task.counts(batch), 0.0)["loss"].backward()
+        assert all((p.grad is None) == detach for p in task.vlm.connector.parameters())
+
+
+def test_a_sample_without_negative_has_no_part_in_crt():
+    task = make_vitask({"crt": 1.0})
+    both = collate(task, [(0, 1), (2, NO_NEGATIVE)], ("vanilla", "negative"))
+    alone = collate(task, [(0, 1)], ("vanilla", "negative"))
+    values = [task(batch, task.counts(batch), 0.0)["crt"] for batch in (both, alone)]
+    torch.testing.assert_close(*values, rtol=1e-5, atol=1e-6)
+    nobody = collate(task, [(0, NO_NEGATIVE), (2, NO_NEGATIVE)], ("vanilla", "negative"))
+    out = task(nobody, task.counts(nobody), 0.0)
+    out["loss"].backward()
+    assert out["crt"].item() == 0
+    assert all(p.grad.isfinite().all() for p in task.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence"])
+@pytest.mark.parametrize("negatives", ["dataset", "batch"])
+def test_portions_change_no_gradient(tmp_path, accelerator, reduction, negatives):
+    def weights(micro):
+        task = make_vitask(reduction=reduction)
+        data = make_data(placement=task.vlm.placement, negatives=negatives)
+        options = {"batch_size": 8, "epochs": 1, "clip": 0.0}
+        return train(tmp_path / str(micro), accelerator, task, data, sgd, micro_batch_size=micro, **options)
+
+    start = {name: p for name, p in make_vitask().named_parameters() if p.requires_grad}
+    whole = weights(8)
+    for micro in (4, 1):
+        for name, value in weights(micro).items():
+            moved = (whole[name] - start[name]).abs().max().item()
+            assert moved > 0
+            torch.testing.assert_close(value, whole[name], rtol=0, atol=2e-4 * moved + 1e-7, msg=name)
+
+
+def test_killed_and_resumed_training_is_bit_identical(tmp_path, accelerator):
+    def run(folder, stop_at=None, lora_seed_changed=False):
+        task, steps = make_vitask(), []
+        if lora_seed_changed:
+            for p in task.parameters():
+                p.data = p.data + 1.0 if p.requires_grad else p.data
+
+        def after_step():
+            steps.append(1)
+            if len(steps) == stop_at:
+                raise Interrupted
+
+        data = make_data(placement=task.vlm.placement)
+        options = {"options": {"after_step": after_step}, "save_every": 2, "micro_batch_size": 2}
+        return train(tmp_path / folder, accelerator, task, data, **options)
+
+    expected = run("whole")
+    with pytest.raises(Interrupted):
+        run("resumed", stop_at=5)
+    resumed = run("resumed", lora_seed_changed=True)
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+    assert log_lines(tmp_path / "resumed") == log_lines(tmp_path / "whole")
+    assert all(math.isfinite(row["loss"]) for row in log_lines(tmp_path / "whole"))
