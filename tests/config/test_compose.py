@@ -36,10 +36,10 @@ def test_every_grid_composes_with_all_its_rows(name):
 
 
 def test_no_file_is_left_out():
-    """50 YAML files: 45 options of 12 groups and one grid, two bases, and the roots of train, evaluate and predict."""
-    bases = sorted(path.parent.name for path in CONFIGS.glob("*/base.yaml"))
-    assert (bases, len(GROUPS), len(OPTIONS), len(groups()["ablation"])) == (["ablation", "data"], 12, 45, 1)
-    assert len(list(CONFIGS.rglob("*.yaml"))) == 45 + 1 + 2 + 3
+    """What the tests above compose, the two bases, and the roots of train, evaluate and predict are all there is."""
+    assert [path.parent.name for path in sorted(CONFIGS.glob("*/base.yaml"))] == ["ablation", "data"]
+    assert (len(GROUPS), len(OPTIONS) >= 46) == (12, True)
+    assert len(list(CONFIGS.rglob("*.yaml"))) == len(OPTIONS) + len(groups()["ablation"]) + 2 + 3
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from vitask.evaluation import closed_set
-from vitask.evaluation.closed_set import answer_images, inference_batch, label_probabilities
+from vitask.evaluation.closed_set import answer_images, label_probabilities
 from vitask.vlm.scoring import score_responses
 
-from ..vlm.tiny import make_exemplars, make_prompts, make_vlm, tiny_prompter
+from ..vlm.tiny import make_batch, make_exemplars, make_prompts, make_vlm, tiny_prompter
 
 ANSWERS = ("one", "two, three", "a longer answer")
 
@@ -43,7 +43,7 @@ def test_exemplars_are_used_when_given_and_only_then():
     with_exemplar, without = answer(7)[0], answer(7, exemplar=False)[0]
     assert (with_exemplar - without).abs().max() > 1e-2
     vlm = make_vlm("after_image", 2)
-    batch = inference_batch(tiny_prompter(), make_prompts(7), vlm.placement, None)
+    batch = make_batch(vlm, ["vanilla"], [None] * 7)
     responses = [tiny_prompter().response(text) for text in ANSWERS]
     torch.testing.assert_close(score_responses(vlm, batch, "vanilla", responses), without)
 

@@ -95,7 +95,7 @@ def test_the_adapter_goes_on_learning_in_stage_two(pipeline):
 def test_the_tsm_of_other_labels_is_refused(own_pipeline, cli):
     path = own_pipeline.run("tsm") / "tsm/tsm.json"
     path.write_text(path.read_text().replace('"bar"', '"line"'))
-    arguments = [*own_pipeline.arguments, "stage=ep", "tag=", "overwrite=true"]
+    arguments = [*own_pipeline.arguments, "stage=ep", "overwrite=true"]
     assert cli("train", *arguments).refuses(1, "labels ['line', 'dot', 'row'], this run needs ['bar', 'dot', 'row']")
 
 

@@ -34,25 +34,25 @@ def test_portions_change_neither_weights_nor_logged_losses(tmp_path, accelerator
 
 
 @pytest.mark.parametrize("reduction", ["token", "sequence"])
-def test_one_step_is_plain_gradient_descent_on_the_whole_batch(tmp_path, accelerator, reduction):
+def test_steps_are_plain_gradient_descent_on_the_whole_batch(tmp_path, accelerator, reduction):
     task, data = ToyTask(reduction=reduction), ToyData()
-    after = train(
-        tmp_path, accelerator, task, data, sgd, batch_size=len(LENGTHS), micro_batch_size=3, epochs=1, clip=0.0
-    )
-    weight = ToyTask().linear.weight.detach().clone().requires_grad_()
-    bias = ToyTask().linear.bias.detach().clone().requires_grad_()
-    rows = []
-    for x, y, length in zip(data.x, data.y, LENGTHS, strict=True):
-        hidden = ToyTask().frozen(x[:length]).tanh()
-        rows.append(((hidden @ weight[0] + bias) - y[:length]).square())
-    loss = torch.cat(rows).mean() if reduction == "token" else torch.stack([row.mean() for row in rows]).mean()
-    loss.backward()
-    torch.testing.assert_close(after["linear.weight"], weight.detach() - 0.1 * weight.grad, rtol=0, atol=1e-12)
-    torch.testing.assert_close(after["linear.bias"], bias.detach() - 0.1 * bias.grad, rtol=0, atol=1e-12)
-    (row,) = log_lines(tmp_path)
-    norm = torch.cat([weight.grad.flatten(), bias.grad]).norm().item()
-    expected = {"step": 1, "epoch": 1, "loss": loss.item(), "error": loss.item(), "lr": 0.1, "grad_norm": norm}
-    assert row == pytest.approx(expected, rel=1e-12)
+    options = {"batch_size": len(LENGTHS), "micro_batch_size": 3, "epochs": 2, "clip": 0.0}
+    after = train(tmp_path, accelerator, task, data, sgd, **options)
+    weight, bias = (p.detach().clone().requires_grad_() for p in ToyTask().linear.parameters())
+    for row, rate in zip(log_lines(tmp_path), (0.1, 0.05), strict=True):
+        rows = []
+        for x, y, length in zip(data.x, data.y, LENGTHS, strict=True):
+            hidden = ToyTask().frozen(x[:length]).tanh()
+            rows.append(((hidden @ weight[0] + bias) - y[:length]).square())
+        loss = torch.cat(rows).mean() if reduction == "token" else torch.stack([row.mean() for row in rows]).mean()
+        gradients = torch.autograd.grad(loss, (weight, bias))
+        norm = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+        expected = {"loss": loss.item(), "error": loss.item(), "lr": rate, "grad_norm": norm}
+        assert row == pytest.approx({"step": row["step"], "epoch": row["step"], **expected}, rel=1e-12)
+        weight.data -= rate * gradients[0]
+        bias.data -= rate * gradients[1]
+    torch.testing.assert_close(after["linear.weight"], weight.detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(after["linear.bias"], bias.detach(), rtol=0, atol=1e-12)
 
 
 def test_clipping_shortens_the_step_and_logs_the_unclipped_norm(tmp_path, accelerator):

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Optional, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -191,7 +191,7 @@ def _for_hydra(override: str) -> str:
     key, _, value = override.partition("=")
     if _in_free_dictionary(key):
         return f"++{override}"
-    if _keys("train").get(key) in (str, Optional[str]) and value != "null" and not value.startswith(("'", '"', "${")):
+    if _keys("train").get(key) in (str, str | None) and value != "null" and not value.startswith(("'", '"', "${")):
         escaped = value.replace("'", "\\'")
         return f"{key}='{escaped}'"
     return override

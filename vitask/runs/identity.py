@@ -41,8 +41,6 @@ def at_stage(config: Config, stage: str) -> Config:
 def identity(config: Config) -> dict[str, Any]:
     """Collect what the outcome of a run depends on, earlier stages included, and nothing else."""
     data = {key: value for key, value in asdict(config.data).items() if key != "download"}
-    if config.data.root is not None:
-        data["root"] = str(Path(config.data.root).expanduser().resolve())
     common = {"seed": config.seed, "precision": config.launch.precision, "data": data}
     if config.stage.name == "tsm":
         del common["data"]["instruction"]

@@ -20,9 +20,10 @@ from vitask.config.build import (
     build_task,
     build_vlm,
 )
+from vitask.errors import UsageError
 from vitask.runs.folder import RunFolder, Stopwatch, stage_summary
 from vitask.runs.identity import at_stage, needs_exemplar, run_folder, term_weights
-from vitask.runs.tuned import describe, load_run_tsm
+from vitask.runs.tuned import describe, load_run_tsm, require_connector
 from vitask.training.checkpoint import Checkpoints
 from vitask.training.loop import Loop
 from vitask.training.recorder import Recorder
@@ -82,9 +83,14 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
 
 def prepare(vlm: ExemplarVLM, config: Config) -> dict[str, tuple[int, int]]:
     """Load the earlier stage's weights, freeze what the stage freezes, and check that exactly the rest trains."""
-    if config.stage.init_from:
-        load_weights(vlm, RunFolder(run_folder(at_stage(config, config.stage.init_from))).model)
     train_connector = vlm.connector is not None and config.stage.train_connector
+    if vlm.connector is not None and not train_connector and not config.stage.init_from:
+        raise UsageError("stage.train_connector=false: then the connector must come from an earlier stage.init_from")
+    if config.stage.init_from:
+        earlier = RunFolder(run_folder(at_stage(config, config.stage.init_from))).model
+        if vlm.connector is not None and not train_connector:
+            require_connector(earlier)
+        load_weights(vlm, earlier)
     if vlm.connector is not None:
         vlm.connector.requires_grad_(train_connector)
     assert_trainable(vlm, connector=train_connector, tower=config.vlm.train_tower, projector=config.vlm.train_projector)

@@ -14,7 +14,7 @@ from vitask.errors import VitaskError
 from vitask.runs.folder import RunFolder, read_json
 from vitask.runs.identity import at_stage, run_folder
 from vitask.tsm import load_tsm
-from vitask.vlm.saving import DESCRIPTION, load_weights
+from vitask.vlm.saving import CONNECTOR, DESCRIPTION, load_weights
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config
@@ -75,6 +75,8 @@ def load_tuned(run: RunFolder, config: Config, device: str, *, with_exemplar: bo
         tsm.feature_dim(config.exemplar.features) if tsm else None,
         build_placement(config.exemplar, tsm) if tsm else None,
     )
+    if with_exemplar:
+        require_connector(run.model)
     load_weights(vlm, run.model)
     return TunedVLM(
         vlm=vlm.to(device).eval(),
@@ -84,6 +86,12 @@ def load_tuned(run: RunFolder, config: Config, device: str, *, with_exemplar: bo
         labels=description["labels"],
         instruction=description["instruction"],
     )
+
+
+def require_connector(folder: Path) -> None:
+    """Raise a `VitaskError` if a tuned VLM has no connector to be loaded; a fresh one would answer at random."""
+    if not (folder / CONNECTOR).is_file():
+        raise VitaskError(f"{folder / CONNECTOR} is missing, so the exemplar has no connector")
 
 
 def tsm_folder(run: RunFolder, config: Config) -> Path:

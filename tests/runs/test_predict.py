@@ -1,0 +1,114 @@
+"""`vitask predict`: images of one's own, with and without the exemplar."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+
+from .test_evaluate import predictions
+
+LABELS = {"bar", "dot", "row"}
+LINE = re.compile(r"(?P<path>.+): (?P<label>\w+) \((?P<rest>[^()]+)\)")
+
+
+def answers(out: str) -> dict[str, dict[str, float]]:
+    """Read what predict prints: for each path the probabilities, in the order in which they are shown."""
+    found = {}
+    for line in out.splitlines():
+        if match := LINE.fullmatch(line):
+            rest = dict(item.rsplit(" ", 1) for item in match["rest"].split(", "))
+            found[match["path"]] = {label: float(p) for label, p in rest.items()}
+            assert next(iter(rest)) == match["label"]
+    return found
+
+
+@pytest.mark.parametrize("stage", ["tsm", "vanilla", "ep", "crt"])
+def test_every_image_gets_a_line_with_probabilities_in_falling_order(stage, pipeline, shapes, cli):
+    ended = cli("predict", f"run={pipeline.run(stage)}", shapes / "test/bar/0.png", shapes / "test/dot")
+    assert ended.code == 0, ended
+    found = answers(ended.out)
+    assert list(found) == [f"{shapes}/test/bar/0.png", *(f"{shapes}/test/dot/{n}.png" for n in range(4))]
+    for row in found.values():
+        assert set(row) == LABELS
+        assert list(row.values()) == sorted(row.values(), reverse=True)
+        assert sum(row.values()) == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.parametrize(("stage", "mode"), [("tsm", "tsm"), ("vanilla", "off"), ("crt", "off"), ("crt", "on")])
+def test_it_says_what_evaluate_says(stage, mode, own_pipeline, shapes, cli):
+    run = own_pipeline.run(stage)
+    assert cli("evaluate", f"run={run}", "generate=false", "overwrite=true").code == 0
+    expected = {row["id"]: row for row in predictions(run, mode)}
+    options = [] if stage == "tsm" else [f"exemplar={'on' if mode == 'on' else 'off'}"]
+    ended = cli("predict", f"run={run}", *options, *(shapes / "test" / name for name in sorted(LABELS)))
+    found = answers(ended.out)
+    assert len(found) == 12
+    for path, row in found.items():
+        wanted = expected[path.removeprefix(f"{shapes}/")]
+        assert row == pytest.approx({label: float(wanted[f"p({label})"]) for label in row}, abs=6e-4)
+
+
+def test_a_run_without_exemplar_says_so_and_answers_without(pipeline, shapes, cli):
+    ended = cli("predict", f"run={pipeline.run('vanilla')}", "exemplar=on", shapes / "test/bar/0.png")
+    assert ended.code == 0
+    assert "this run was tuned without exemplar, so it answers without" in ended.out
+    assert len(answers(ended.out)) == 1
+
+
+def test_without_the_exemplar_the_tsm_is_not_needed(own_pipeline, shapes, cli):
+    shutil.rmtree(own_pipeline.run("tsm"))
+    image, run = shapes / "test/bar/0.png", f"run={own_pipeline.run('ep')}"
+    assert cli("predict", run, "exemplar=off", image).code == 0
+    assert cli("predict", run, image).refuses(1, "there is no finished TSM")
+
+
+@pytest.fixture
+def moved(shapes):
+    """The data in another place, until the test ends."""
+    yield shapes.rename(shapes.with_name("moved"))
+    shapes.with_name("moved").rename(shapes)
+
+
+def test_the_data_of_the_run_is_not_needed(pipeline, moved, monkeypatch, tmp_path, cli):
+    monkeypatch.chdir(tmp_path)
+    assert cli("predict", f"run={pipeline.run('ep')}", moved / "test/bar/0.png").code == 0
+
+
+def test_the_batch_size_changes_nothing(pipeline, shapes, cli):
+    one, many = (
+        cli("predict", f"run={pipeline.run('ep')}", f"batch_size={n}", shapes / "test/row").out for n in (1, 9)
+    )
+    assert answers(one) == {path: pytest.approx(row, abs=1e-3) for path, row in answers(many).items()}
+
+
+def test_colours_and_sizes_are_taken_as_they_come(pipeline, tmp_path, cli):
+    from PIL import Image
+
+    for name, mode, size in (("a.png", "RGBA", (20, 9)), ("b.jpg", "RGB", (300, 200)), ("c d=e.png", "P", (8, 8))):
+        Image.new(mode, size).save(tmp_path / name)
+    ended = cli("predict", f"run={pipeline.run('ep')}", tmp_path, tmp_path / "c d=e.png")
+    assert ended.code == 0, ended
+    assert [path.rpartition("/")[2] for path in answers(ended.out)] == ["a.png", "b.jpg", "c d=e.png"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n broken"])
+def test_an_image_that_cannot_be_read_is_named(content, pipeline, tmp_path, cli):
+    (tmp_path / "bad.png").write_bytes(content)
+    ended = cli("predict", f"run={pipeline.run('ep')}", tmp_path / "bad.png")
+    assert ended.refuses(1, "bad.png: cannot be read as an image")
+
+
+def test_an_image_that_was_cut_off_is_named(pipeline, shapes, tmp_path, cli):
+    content = (shapes / "test/bar/0.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
+    assert cli("predict", f"run={pipeline.run('ep')}", tmp_path / "cut.png").refuses(1, "cut.png: cannot be read")
+
+
+def test_what_is_not_there_is_a_wrong_request(pipeline, tmp_path, cli):
+    run = f"run={pipeline.run('ep')}"
+    assert cli("predict", run).refuses(2, "no image given")
+    assert cli("predict", run, tmp_path / "absent.png").refuses(2, "absent.png: no such file or folder")
+    assert cli("predict", run, tmp_path).refuses(2, "no image in this folder")
+    assert cli("predict", f"run={tmp_path}", tmp_path).refuses(2, "no run there")
