@@ -243,11 +243,12 @@ def answer_loss(model: InternVLForConditionalGeneration, batch: dict[str, torch.
 
 
 def train(model: InternVLForConditionalGeneration, processor: InternVLProcessor, steps: int, seed: int) -> None:
-    """Train on fresh samples of the mixture: AdamW, 5 % warm-up, cosine to zero, loss on the answers alone."""
+    """Train on fresh samples of the mixture: AdamW, 5 % warm-up, cosine to zero, token-mean loss on the answers."""
     rng = random.Random(f"train {seed}")
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.95), weight_decay=0.05)
     schedule = get_cosine_schedule_with_warmup(optimizer, steps // 20, steps)
     columns = (TextColumn("loss {task.fields[loss]:.3f}"), BarColumn(), MofNCompleteColumn())
+    model.train()
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("train", total=steps, loss=float("nan"))
         for _ in range(steps):
@@ -259,6 +260,7 @@ def train(model: InternVLForConditionalGeneration, processor: InternVLProcessor,
             optimizer.step()
             schedule.step()
             progress.update(bar, advance=1, loss=loss.item())
+    model.eval()
 
 
 @torch.inference_mode()
@@ -306,7 +308,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("vitask/vlm/tiny"), help="folder to write, emptied first")
-    parser.add_argument("--steps", type=int, default=1500, help="optimiser steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=1100, help="optimiser steps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and samples (default: %(default)s)")
     parser.add_argument("--held-out", type=int, default=500, help="held-out samples a task (default: %(default)s)")
     return parser.parse_args()

@@ -63,7 +63,7 @@ CHOICE_WORDINGS = (
 )
 CAPTION_WORDINGS = ("Describe the image.", "Describe the given image.")
 REPEAT_WORDINGS = ("Repeat: {words}", "Repeat the word: {words}")
-SUBJECTS = ("shape", "color", "drawn", "simple", "synthetic")
+SUBJECTS = ("shape", "color", "texture", "simple", "synthetic")
 TASKS = {"caption": 0.60, "choice": 0.25, "repeat": 0.15}
 
 
@@ -87,10 +87,11 @@ class Scene:
         return " and ".join(f"a {color} {kind}" for color, kind in self.shapes)
 
     def answers(self) -> dict[str, str]:
-        """Return the attributes that have one answer, with it; the texture is clutter that nobody asks about."""
-        answers = {"count": ATTRIBUTES["count"][len(self.shapes) - 1]}
+        """Return the attributes that have one answer, with it."""
+        answers = {"texture": self.texture}
         if len(set(self.shapes)) == 1:
-            answers |= {"color": self.shapes[0][0], "shape": self.shapes[0][1]}
+            color, kind = self.shapes[0]
+            answers |= {"color": color, "shape": kind, "count": ATTRIBUTES["count"][len(self.shapes) - 1]}
         if len(self.shapes) == 1:
             answers |= {"size": self.size, "position": ATTRIBUTES["position"][self.cells[0]]}
         return answers
@@ -140,7 +141,7 @@ def draw_background(texture: str, colours: list[tuple[int, int, int]], rng: rand
     wave = np.sin(2 * math.pi * along / pitch + phase)
     if texture == "dotted":
         wave = 2 * (wave * np.sin(2 * math.pi * across / pitch) > 0.4) - 1.0
-    strength = 0.0 if texture == "plain" else rng.choice((-1, 1)) * rng.uniform(14, 26)
+    strength = 0.0 if texture == "plain" else rng.choice((-1, 1)) * rng.uniform(16, 30)
     slope = rng.uniform(-12, 12) * (x / SIDE - 1)
     return ground + (wave * strength + slope)[..., None]
 
@@ -188,9 +189,9 @@ def draw_choice(scene: Scene, rng: random.Random) -> tuple[str, str, tuple[str, 
 
 
 def draw_repeat(rng: random.Random) -> tuple[str, str]:
-    """Return an order to repeat a label, or two of them, and the answer."""
+    """Return an order to repeat a label, or two or three of them, and the answer."""
     pools = (DIGITS, MEDICAL_COMMON, MEDICAL_LONG, tuple(chain(*ATTRIBUTES.values())))
-    words = " ".join(rng.choice(rng.choice(pools)) for _ in range(rng.choice((1, 1, 1, 2))))
+    words = " ".join(rng.choice(rng.choice(pools)) for _ in range(rng.choice((1, 1, 1, 2, 3))))
     return rng.choice(REPEAT_WORDINGS).format(words=words), words
 
 

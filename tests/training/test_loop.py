@@ -116,10 +116,10 @@ def test_log_has_every_nth_step_and_the_last(tmp_path, accelerator, every, steps
     assert [row["step"] for row in log_lines(tmp_path)] == steps
 
 
-def test_callbacks_run_after_each_step_and_epoch(tmp_path, accelerator):
+def test_callback_runs_after_each_epoch(tmp_path, accelerator):
     calls = []
-    options = {"after_step": lambda: calls.append("step"), "after_epoch": lambda n: calls.append(n) or {"val/x": n}}
-    train(tmp_path, accelerator, options=options)
+    options = {"after_epoch": lambda n: calls.append(n) or {"val/x": n}}
+    train(tmp_path, accelerator, options=options, after_step=lambda: calls.append("step"))
     assert calls == ["step"] * 3 + [1] + ["step"] * 3 + [2]
     assert [row for row in log_lines(tmp_path) if "val/x" in row] == [
         {"step": 3, "epoch": 1, "val/x": 1},

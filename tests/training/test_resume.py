@@ -45,11 +45,12 @@ def run(folder, accelerator, *, seed=0, save_every=0, stop_at_step=None, stop_in
             raise Interrupted
         return values
 
-    options = {"after_step": after_step, "after_epoch": after_epoch, "extra_state": best}
+    options = {"after_epoch": after_epoch, "extra_state": best}
     task = ToyTask(seed=0, dropout=0.5)
     if seed:
         nn.init.normal_(task.linear.weight)
-    return train(folder, accelerator, task, options=options, save_every=save_every, micro_batch_size=2), best.epochs
+    changes = {"save_every": save_every, "micro_batch_size": 2, "after_step": after_step}
+    return train(folder, accelerator, task, options=options, **changes), best.epochs
 
 
 def assert_same(folder, accelerator, save_every, *, interrupted, **stop):

@@ -98,7 +98,7 @@ def test_killed_and_resumed_training_is_bit_identical(tmp_path, accelerator):
                 raise Interrupted
 
         data = make_data(placement=task.vlm.placement)
-        options = {"options": {"after_step": after_step}, "save_every": 2, "micro_batch_size": 2}
+        options = {"after_step": after_step, "save_every": 2, "micro_batch_size": 2}
         return train(tmp_path / folder, accelerator, task, data, **options)
 
     expected = run("whole")

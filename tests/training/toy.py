@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -87,14 +86,17 @@ def decaying(optimizer, steps: int):
 
 
 def make_loop(
-    folder: Path, accelerator, task=None, data=None, optimizer: Callable = adamw, options=None, **changes
+    folder: Path, accelerator, task=None, data=None, optimizer=adamw, options=None, after_step=None, **changes
 ) -> Loop:
-    """A loop over the toy; `changes` are settings, `options` keywords of `Loop`."""
+    """A loop over the toy; `changes` are settings, `options` keywords of `Loop`; `after_step` may interrupt it."""
     task = task or ToyTask()
+    built = optimizer(task)
+    if after_step is not None:
+        built.register_step_post_hook(lambda *_: after_step())
     return Loop(
         task,
         data or ToyData(),
-        optimizer(task),
+        built,
         decaying,
         settings(**changes),
         accelerator,

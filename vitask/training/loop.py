@@ -95,7 +95,6 @@ class Loop:
         accelerator: precision, device, ranks.
         checkpoints: where to save and resume.
         description: text beside the progress bar.
-        after_step: called after every optimiser step with the bare task.
         after_epoch: called after every epoch with its number (from 1); what it returns is logged.
         extra_state: `state_dict`/`load_state_dict` object saved along, for what the callbacks keep.
     """
@@ -111,7 +110,6 @@ class Loop:
         checkpoints: Checkpoints,
         *,
         description: str = "training",
-        after_step: Callable[[], None] | None = None,
         after_epoch: Callable[[int], dict[str, float]] | None = None,
         extra_state: Any = None,
     ) -> None:
@@ -121,13 +119,13 @@ class Loop:
         self.accelerator = accelerator
         self.checkpoints = checkpoints
         self.description = description
-        self.after_step = after_step
         self.after_epoch = after_epoch
         self.extra_state = extra_state
         self.steps_per_epoch = math.ceil(len(data) / settings.batch_size)
         self.total_steps = self.steps_per_epoch * settings.epochs
         self.scheduler = scheduler(optimizer, self.total_steps)
         self.step = 0
+        self.clock = time.perf_counter()  # the moment of the last step, waiting for data included
         if (found := checkpoints.latest()) is not None:
             self._load(found, optimizer)
         self.task, self.optimizer = accelerator.prepare(task, optimizer)
@@ -145,6 +143,7 @@ class Loop:
             bar = progress.add_task(self.description, total=self.total_steps, completed=self.step, loss="")
             for epoch in range(self.step // self.steps_per_epoch, self.settings.epochs):
                 self.task.train()
+                self.clock = time.perf_counter()
                 for micro_batches in self._epoch(epoch):
                     values = self._optimise(micro_batches)
                     progress.update(bar, completed=self.step, loss=f"loss {values['loss']:.3f}")
@@ -206,7 +205,6 @@ class Loop:
 
     def _optimise(self, micro_batches: list[Mapping[str, Any]]) -> dict[str, float]:
         """Take one optimiser step and return what there is to log about it."""
-        started = time.perf_counter()
         accelerator, progress = self.accelerator, self.step / self.total_steps
         batches = [send_to_device(batch, accelerator.device) for batch in micro_batches]
         totals = self._totals(batches)
@@ -229,11 +227,10 @@ class Loop:
             self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        if self.after_step is not None:
-            self.after_step()
         samples = sum(len(batch["id"]) for batch in batches) * accelerator.num_processes
         values = {name: value.item() for name, value in parts.items()}
-        rate = samples / (time.perf_counter() - started)
+        now = time.perf_counter()
+        rate, self.clock = samples / (now - self.clock), now
         return {**values, "lr": max(rates), "grad_norm": norm, "samples_per_second": round(rate, 1)}
 
     def _totals(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:

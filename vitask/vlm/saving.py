@@ -38,7 +38,7 @@ def save_vlm(vlm: ExemplarVLM, folder: Path, description: Mapping[str, Any]) -> 
 
 
 def load_weights(vlm: ExemplarVLM, folder: Path) -> None:
-    """Load an adapter, and the connector if both sides have one, into a VLM built like the one that was saved.
+    """Load an adapter, and the connector if the VLM has one, into a VLM built like the one that was saved.
 
     Raises:
         VitaskError: a file is missing or damaged, or was saved from another architecture.
@@ -56,7 +56,7 @@ def load_weights(vlm: ExemplarVLM, folder: Path) -> None:
         set_peft_model_state_dict(vlm.vlm, weights)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise _misfit(folder / ADAPTER, error) from error
-    if vlm.connector is not None and (folder / CONNECTOR).is_file():
+    if vlm.connector is not None:
         try:
             vlm.connector.load_state_dict(load_file(folder / CONNECTOR))
         except (SafetensorError, OSError, RuntimeError) as error:
