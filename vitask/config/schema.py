@@ -246,4 +246,5 @@ class AblationConfig:
     rows: dict[str, list[str]] = MISSING
     seeds: list[int] = MISSING
     split: str = one_of("train", "val", "test")
+    generate: bool = MISSING
     workers: int = within(1)

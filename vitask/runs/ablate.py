@@ -68,7 +68,7 @@ def _run_all(grid: AblationConfig, configs: Mapping[int, Mapping[str, Config]], 
         done = manager.Queue()
         logs = {seed: folder / f"seed{seed}.log" for seed in configs}
         futures = {
-            pool.submit(_run_seed, dict(rows), grid.split, str(logs[seed]), done): seed
+            pool.submit(_run_seed, dict(rows), grid.split, grid.generate, str(logs[seed]), done): seed
             for seed, rows in configs.items()
         }
         bar = progress.add_task(f"{len(grid.rows)} rows, {len(configs)} seeds", total=sum(map(len, configs.values())))
@@ -90,7 +90,9 @@ def _start_worker(workers: int) -> None:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
 
 
-def _run_seed(rows: Mapping[str, Config], split: str, log: str, done: Any) -> dict[str, list[dict[str, Any]]]:
+def _run_seed(
+    rows: Mapping[str, Config], split: str, generate: bool, log: str, done: Any
+) -> dict[str, list[dict[str, Any]]]:
     """Train and evaluate all rows of one seed, what they print going to a log file."""
     from vitask.runs.evaluate import evaluate
     from vitask.runs.train import train
@@ -105,7 +107,7 @@ def _run_seed(rows: Mapping[str, Config], split: str, log: str, done: Any) -> di
                 run=str(run.path),
                 split=split,
                 exemplar="both",
-                generate=True,
+                generate=generate,
                 batch_size=64,
                 device=config.launch.device,
                 overwrite=False,

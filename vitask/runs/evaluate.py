@@ -134,19 +134,25 @@ class Evaluation:
         """The VLM, loaded on first use."""
         return load_tuned(self.run, self.config, self.device, with_exemplar=self.with_exemplar)
 
+    @cached_property
+    def prompts(self) -> PromptTable:
+        """The split's prompts, shared by the modes."""
+        images = self.task.splits[self.request.split]["image"]
+        return PromptTable(images, self.tuned.prompter, self.tuned.instruction)
+
     def _answer(self, mode: str) -> tuple[Tensor, list[str]]:
         """Candidate log-likelihoods and generated texts of the whole split."""
-        tuned, images = self.tuned, self.task.splits[self.request.split]["image"]
+        tuned, prompts = self.tuned, self.prompts
         batches = answer_images(
             tuned.vlm,
             tuned.prompter,
-            PromptTable(images, tuned.prompter, tuned.instruction),
+            prompts,
             tuned.responses,
             exemplars=self.table.features if mode == "on" else None,
             batch_size=self.request.batch_size,
             with_text=self.request.generate,
         )
-        scores, texts = zip(*_tracked(batches, len(images), self.request.batch_size, mode), strict=True)
+        scores, texts = zip(*_tracked(batches, len(prompts), self.request.batch_size, mode), strict=True)
         return torch.cat(scores), [text for batch in texts for text in batch]
 
     def _score(self, scores: Tensor, likelihoods: Tensor | None) -> dict[str, float]:

@@ -55,7 +55,7 @@ def seeded(*key: int) -> Iterator[None]:
     word = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(word)
     np.random.seed(word)  # noqa: NPY002
-    torch.manual_seed(word)
+    torch.default_generator.manual_seed(word)  # torch.manual_seed would queue calls for devices that never start
     try:
         yield
     finally:
