@@ -94,7 +94,7 @@ def test_train_refuses(override, cli, tmp_path):
         ("ablate", ["demo", "seeds=[a]"], "seeds[0]: Value 'a'"),
         ("ablate", ["demo", "workers=0"], "workers: 0 is out of range"),
         ("ablate", ["demo", "split=x"], "split: 'x' is not one of train, val, test"),
-        ("ablate", ["demo", "reference=vanila"], "reference: there is no row 'vanila'. Did you mean 'vanilla'?"),
+        ("ablate", ["demo", "references=[vanila]"], "references: there is no row 'vanila'. Did you mean 'vanilla'?"),
         ("ablate", ["demo", "optim.ep=1"], "Did you mean 'optim.epochs'?"),
         ("ablate", ["demo", "optim.lr=-1"], "optim.lr: -1.0 is out of range"),
     ],

@@ -12,7 +12,7 @@ from vitask.reporting.ablation import ablation_table, paired_test, spread_of, va
 
 from .test_table import cells, evaluation
 
-GRID = {"title": "a grid", "conditions": "", "reference": "vanilla"}
+GRID = {"title": "a grid", "conditions": "", "references": ["vanilla"]}
 SCORES = {"vanilla": [0.50, 0.52, 0.49], "+ RDA|x": [0.60, 0.58, 0.61], "worse": [0.40, 0.40, 0.39]}
 
 

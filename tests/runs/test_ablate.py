@@ -42,6 +42,7 @@ def grids(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_grid_is_trained_evaluated_and_not_repeated(small, tmp_path, cli):
     grid = ["ablate", "mine", "split=val"]
     ended = cli(*grid, *small, f"out={tmp_path}")
@@ -73,6 +74,7 @@ def test_a_grid_is_trained_evaluated_and_not_repeated(small, tmp_path, cli):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_row_that_fails_ends_the_grid_and_names_its_log(small, tmp_path, cli):
     ended = cli("ablate", "failing", *small, f"out={tmp_path}")
     assert ended.refuses(1, "seed 3: step ", "loss part", "seed3.log")

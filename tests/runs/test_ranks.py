@@ -25,6 +25,7 @@ def model(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_ranks_give_the_run_of_one(own_pipeline):
     """Same global batch, same negatives, same order; what is left is the order of summation."""
     run = own_pipeline.run("ep")
@@ -46,6 +47,7 @@ def test_two_ranks_give_the_run_of_one(own_pipeline):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_ranks_train_a_pipeline_of_stages(own_pipeline):
     shutil.rmtree(own_pipeline.out)
     ended = torchrun("train", "stage=crt", *own_pipeline.arguments)

@@ -47,6 +47,7 @@ def model(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_that_was_killed_ends_bit_for_bit_like_one_that_was_not(own_pipeline, tmp_path, cli):
     whole = [*own_pipeline.arguments, *LONG]
     before = set((own_pipeline.out / "shapes").iterdir())
@@ -78,6 +79,7 @@ def test_a_run_that_was_killed_ends_bit_for_bit_like_one_that_was_not(own_pipeli
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_control_c_says_how_to_go_on(own_pipeline, tmp_path):
     broken = tmp_path / "broken"
     (broken / "shapes").mkdir(parents=True)

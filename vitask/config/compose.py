@@ -83,11 +83,12 @@ def compose_ablation(name: str, overrides: Sequence[str]) -> tuple[schema.Ablati
     grid = checked(schema.AblationConfig, composed)
     if not grid.seeds or not grid.rows:
         raise UsageError(f"{'rows' if grid.seeds else 'seeds'}: a grid needs at least one")
-    if grid.reference not in grid.rows:
-        raise UsageError(
-            f"reference: there is no row '{grid.reference}'.{did_you_mean(grid.reference, grid.rows)} "
-            f"There are {', '.join(grid.rows)}"
-        )
+    for reference in grid.references:
+        if reference not in grid.rows:
+            raise UsageError(
+                f"references: there is no row '{reference}'.{did_you_mean(reference, grid.rows)} "
+                f"There are {', '.join(grid.rows)}"
+            )
     return grid, rest
 
 

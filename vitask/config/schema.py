@@ -241,7 +241,7 @@ class AblationConfig:
 
     title: str = MISSING
     conditions: str = MISSING
-    reference: str = MISSING
+    references: list[str] = MISSING
     base: list[str] = MISSING
     rows: dict[str, list[str]] = MISSING
     seeds: list[int] = MISSING

@@ -1,4 +1,4 @@
-"""The table of a grid: mean and spread over seeds, and paired differences from its reference row."""
+"""The table of a grid: mean and spread over seeds, and paired differences from its reference rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def ablation_table(grid: Mapping[str, Any], results: Mapping[str, Mapping[str, S
     """Lay out a grid as Markdown.
 
     Args:
-        grid: title, conditions, reference row.
+        grid: title, conditions, reference rows.
         results: by seed and row, the evaluations of that run (one a mode).
     """
     seeds = list(results)
@@ -37,11 +37,8 @@ def ablation_table(grid: Mapping[str, Any], results: Mapping[str, Mapping[str, S
         *([grid["conditions"]] if grid["conditions"] else []),
         markdown(header, body),
     ]
-    if len(seeds) > 1 and grid["reference"] in rows:
-        parts += [
-            f"Differences from {grid['reference']!r}, paired by seed:",
-            _differences(grid["reference"], rows, results),
-        ]
+    for reference in grid["references"] if len(seeds) > 1 else ():
+        parts += [f"Differences from {reference!r}, paired by seed:", _differences(reference, rows, results)]
     return "\n\n".join(parts)
 
 
