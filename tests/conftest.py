@@ -119,6 +119,6 @@ def pipeline(small, tmp_path_factory) -> Pipeline:
 
 @pytest.fixture
 def own_pipeline(pipeline, tmp_path) -> Pipeline:
-    """A copy of the pipeline that a test may change."""
-    shutil.copytree(pipeline.out, tmp_path / "runs")
+    """A copy of the pipeline, not evaluated yet, that a test may change."""
+    shutil.copytree(pipeline.out, tmp_path / "runs", ignore=shutil.ignore_patterns("eval"))
     return Pipeline(tmp_path / "runs", pipeline.overrides)

@@ -100,7 +100,7 @@ def test_a_stage_takes_an_override():
         ("tsm.model_args.drop_rate=0.1", lambda config: config.tsm.model_args["drop_rate"] == 0.1),
         ("+tsm.model_args.drop_rate=0.1", lambda config: config.tsm.model_args["drop_rate"] == 0.1),
         ("tsm.model_args={drop_rate: 0.1}", lambda config: config.tsm.model_args["drop_rate"] == 0.1),
-        ("tsm.augment.hflip=0.5", lambda config: config.tsm.augment == {"hflip": 0.5}),
+        ("tsm.augment.hflip=0.5", lambda config: config.tsm.augment["hflip"] == 0.5),
         ("vlm.image_options.crop_to_patches=true", lambda config: config.vlm.image_options["crop_to_patches"] is True),
         ("data.label_texts={a_b: c}", lambda config: config.data.label_texts == {"a_b": "c"}),
         ("data.label_texts=[a, b]", lambda config: config.data.label_texts == ["a", "b"]),
