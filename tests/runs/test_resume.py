@@ -19,8 +19,15 @@ LONG = ["stage=ep", "optim.epochs=8", "launch.save_every=2"]  # 24 steps
 
 
 def start(arguments: list[str]) -> subprocess.Popen:
-    command = [sys.executable, "-m", "vitask", "train", *arguments]
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    """Start a training that heeds Ctrl-C even where the suite runs in the background and is told to ignore it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "vitask", "train", *arguments],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for_checkpoint(process: subprocess.Popen, out: Path) -> Path:

@@ -47,9 +47,7 @@ def test_resumed_log_keeps_what_the_checkpoint_knows_and_drops_a_cut_line(tmp_pa
 
 def test_ranks_other_than_the_main_one_write_nothing(tmp_path):
     logged = []
-    rank = SimpleNamespace(
-        is_main_process=False, log=lambda values, step: logged.append((step, values)), end_training=lambda: None
-    )
+    rank = SimpleNamespace(is_main_process=False, log=lambda values, step: logged.append((step, values)), trackers=[])
     record(tmp_path, rank).finish()
     assert not list(tmp_path.iterdir())
     assert logged == ROWS

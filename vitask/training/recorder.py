@@ -44,7 +44,8 @@ class Recorder:
                 writer = csv.DictWriter(file, columns)
                 writer.writeheader()
                 writer.writerows(rows)
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # end_training would also end the group of ranks, too early
+            tracker.finish()
 
     def _lines(self) -> list[str]:
         """Complete lines; a kill may have cut the last one."""
