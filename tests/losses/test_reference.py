@@ -6,12 +6,14 @@ import pytest
 
 import vitask.losses as losses
 
-from . import reference
+from . import closed_set_reference, reference
+
+CHECKS = reference.CHECKS | closed_set_reference.CHECKS
 
 
-@pytest.mark.parametrize("name", reference.CHECKS)
+@pytest.mark.parametrize("name", CHECKS)
 def test_agrees_with_the_loops(name):
-    reference.CHECKS[name](losses)
+    CHECKS[name](losses)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,25 @@ def test_the_loops_are_right_about_their_own_gradients():
         below = function()[0]
         nudged[0][1][4] += h
         assert (above - below) / (2 * h) == pytest.approx(analytic, abs=1e-8), name
+
+
+@pytest.mark.parametrize("membership", [None, closed_set_reference.SHARED, closed_set_reference.OWN])
+def test_the_closed_set_loops_are_right_about_their_own_gradients(membership):
+    scores, h = closed_set_reference.ragged_scores().tolist(), 1e-6
+    teacher = reference.leaf(5, 3 if membership else 4, seed=1).tolist()
+    targets = [[1, 0, 1]] * 5 if membership else [3, 2, 0, 2, 2]
+    for function in (
+        lambda: closed_set_reference.ranking(scores, targets, membership, temperature=2.0),
+        lambda: closed_set_reference.csa(scores, teacher, membership, temperature=2.0, teacher_temperature=0.5),
+    ):
+        for b, k in [(0, 0), (0, 1), (1, 3), (3, 2)]:
+            analytic = function()[1]["scores"][b][k]
+            scores[b][k] += h
+            above = function()[0]
+            scores[b][k] -= 2 * h
+            below = function()[0]
+            scores[b][k] += h
+            assert (above - below) / (2 * h) == pytest.approx(analytic, abs=1e-8)
 
 
 def test_the_reference_kl_of_a_coin():

@@ -1,16 +1,24 @@
-"""The losses of VITask (paper, section 2), on aligned response logits; needs torch and nothing else.
+"""The losses of VITask (paper, section 2), on aligned response logits, and two of ours on the scores of a closed set.
+
+Needs torch and nothing else.
 
 >>> import torch
 >>> labels = torch.tensor([[-100, -100, -100, 3, 7], [-100, 4, 5, 7, -100]])
 >>> logits, labels = select_response(torch.randn(2, 5, 8), labels)
 >>> vanilla_loss(logits, labels).ndim, RDALoss()(logits, logits, labels).item()
 (0, 0.0)
+>>> scores = torch.randn(2, 4)  # log-likelihoods of the four candidate answers
+>>> ranking_loss(scores, torch.tensor([1, 3])).ndim, CSALoss()(scores, scores).item()
+(0, 0.0)
 """
 
 from __future__ import annotations
 
 from vitask.losses.branching import BranchingMask, branching_mask
+from vitask.losses.closed_set import closed_set_positions, label_log_odds
 from vitask.losses.crt import TOKENS, CRTLoss, crt_loss, crt_positions
+from vitask.losses.csa import CSALoss, csa_loss
+from vitask.losses.ranking import RankingLoss, ranking_loss
 from vitask.losses.rda import DIRECTIONS, RDALoss, rda_loss
 from vitask.losses.response import (
     IGNORE_INDEX,
@@ -30,13 +38,19 @@ __all__ = [
     "TOKENS",
     "BranchingMask",
     "CRTLoss",
+    "CSALoss",
     "RDALoss",
+    "RankingLoss",
     "VanillaLoss",
     "branching_mask",
+    "closed_set_positions",
     "count_valid",
     "crt_loss",
     "crt_positions",
+    "csa_loss",
+    "label_log_odds",
     "masked_mean",
+    "ranking_loss",
     "rda_loss",
     "response_positions",
     "select_response",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vitask.losses._inputs import check_aligned, check_choice, counted_logits, token_nll
+from vitask.losses._inputs import check_aligned, check_bool, check_choice, counted_logits, token_nll
 from vitask.losses.branching import BranchingMask, branching_mask
 from vitask.losses.response import IGNORE_INDEX, REDUCTIONS, masked_mean
 
@@ -51,8 +51,7 @@ def crt_positions(
         positions = positions & branching_mask(labels, label_tokens, ignore_index)
     if mask is None:
         return positions
-    if mask.dtype != torch.bool:
-        raise ValueError(f"mask must be bool; got {mask.dtype}")
+    check_bool(mask=mask)
     if mask.ndim != labels.ndim or any(m not in (1, n) for m, n in zip(mask.shape, labels.shape, strict=True)):
         raise ValueError(
             f"mask must have the labels' shape, or 1 in some dimensions: "

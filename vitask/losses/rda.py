@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vitask.losses._inputs import check_aligned, check_choice, counted_logits
+from vitask.losses._divergence import kl_divergence
+from vitask.losses._inputs import check_aligned, check_choice, check_positive, counted_logits
 from vitask.losses.response import IGNORE_INDEX, REDUCTIONS, masked_mean
 
 DIRECTIONS = ("student_first", "teacher_first")
@@ -62,20 +63,13 @@ def rda_loss(
         teacher_logits = teacher_logits.detach()
     student = (counted_logits(student_logits, valid) / temperature).log_softmax(-1)
     teacher = (counted_logits(teacher_logits, valid) / temperature).log_softmax(-1)
-    divergence = _kl(student, teacher) if direction == "student_first" else _kl(teacher, student)
-    return temperature**2 * masked_mean(divergence, valid, reduction, normalizer)
-
-
-def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) over the last dimension, `0 log 0` being 0 whatever q is."""
-    p = log_p.exp()
-    return (p * (log_p - log_q).masked_fill(p == 0, 0.0)).sum(-1)
+    first, second = (student, teacher) if direction == "student_first" else (teacher, student)
+    return temperature**2 * masked_mean(kl_divergence(first, second), valid, reduction, normalizer)
 
 
 def _check_options(temperature: float, direction: str) -> None:
     check_choice("direction", direction, DIRECTIONS)
-    if not temperature > 0:
-        raise ValueError(f"temperature must be greater than 0; got {temperature}")
+    check_positive(temperature=temperature)
 
 
 class RDALoss(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitask.losses._inputs import at_least_float32, check_choice, check_labels
+from vitask.losses._inputs import at_least_float32, check_bool, check_choice, check_labels
 
 IGNORE_INDEX = -100
 REDUCTIONS = ("token", "sequence")
@@ -127,8 +127,7 @@ def count_valid(mask: Tensor, reduction: str = "token") -> Tensor:
     Source: ours; the paper says "averaged over the batch" and no more.
     """
     check_choice("reduction", reduction, REDUCTIONS)
-    if mask.dtype != torch.bool:
-        raise ValueError(f"mask must be bool; got {mask.dtype}")
+    check_bool(mask=mask)
     return mask.sum() if reduction == "token" else mask.any(-1).sum()
 
 
