@@ -1,23 +1,15 @@
-"""One split's exemplars in one safetensors file: written batch by batch, read by memory map, checked by a digest.
-
-safetensors has no writer that appends, and EP_all of a large split does not fit in memory; so the header, which is
-known beforehand, is written here, then features as they come, then logits, then the sha256 of all that as a tensor.
-"""
+"""One split's exemplars in one safetensors file, written batch by batch: EP_all of a large split exceeds memory."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-DIGEST_BYTES = 32
+from vitask.files import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -40,19 +32,8 @@ def write_exemplars(
     path: Path, batches: Iterable[tuple[Tensor, Tensor]], features: tuple[int, int, int], logits: tuple[int, int]
 ) -> None:
     """Write `batches` of (features, logits), float32, whose rows add up to the shapes `features` and `logits`."""
-    with path.open("wb") as file:
-        digest, kept = hashlib.sha256(), []
-
-        def append(data: bytes) -> None:
-            file.write(data)
-            digest.update(data)
-
-        append(_header(features, logits))
-        for some_features, some_logits in batches:
-            append(some_features.contiguous().numpy().tobytes())
-            kept.append(some_logits)
-        append(torch.cat(kept).contiguous().numpy().tobytes())
-        file.write(digest.digest())
+    layout = {"features": (torch.float32, features), "logits": (torch.float32, logits)}
+    write_tensors(path, layout, _features_then_logits(batches))
 
 
 def read_exemplars(path: Path) -> ExemplarTable | None:
@@ -61,36 +42,14 @@ def read_exemplars(path: Path) -> ExemplarTable | None:
     Raises:
         FileNotFoundError: when there is none.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            table = ExemplarTable(file.get_tensor("features"), file.get_tensor("logits"))
-            recorded = bytes(file.get_tensor("sha256").tolist())
-    except SafetensorError:
-        return None
-    return table if _digest(path) == recorded else None
+    tensors = read_tensors(path)
+    return None if tensors is None else ExemplarTable(**tensors)
 
 
-def _header(features: tuple[int, ...], logits: tuple[int, ...]) -> bytes:
-    """Return the safetensors header: its length in 8 bytes, then the JSON, padded so that the data is aligned."""
-    entries, start = {}, 0
-    for name, dtype, shape, size in (
-        ("features", "F32", features, 4 * prod(features)),
-        ("logits", "F32", logits, 4 * prod(logits)),
-        ("sha256", "U8", (DIGEST_BYTES,), DIGEST_BYTES),
-    ):
-        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, start + size]}
-        start += size
-    text = json.dumps(entries).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
-def _digest(path: Path) -> bytes:
-    """Return the sha256 of everything before the recorded digest."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        left = path.stat().st_size - DIGEST_BYTES
-        while left > 0 and (data := file.read(min(left, 1 << 20))):
-            digest.update(data)
-            left -= len(data)
-    return digest.digest()
+def _features_then_logits(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+    """Yield the features as they come and keep the logits, which are small, for the end."""
+    kept = []
+    for features, logits in batches:
+        yield features
+        kept.append(logits)
+    yield torch.cat(kept)

@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitask.errors import UsageError
+from vitask.files import atomic_write
 from vitask.tsm.exemplar_file import ExemplarTable, read_exemplars, write_exemplars
 from vitask.tsm.model import TSM
-from vitask.tsm.saving import atomic_write, weights_digest
+from vitask.tsm.saving import weights_digest
 from vitask.tsm.transforms import describe_transform
 
 FORMAT_VERSION = 1

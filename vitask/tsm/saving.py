@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vitask.errors import VitaskError
+from vitask.files import atomic_write, tensors_digest
 from vitask.tsm.model import TSM
 
 WEIGHTS, SETTINGS = "tsm.safetensors", "tsm.json"
@@ -71,23 +69,7 @@ def load_tsm(folder: str | Path, expected: Mapping[str, Any] | None = None) -> t
 
 def weights_digest(tsm: TSM) -> str:
     """Return the sha256 over names, dtypes, shapes and bytes of every weight and buffer."""
-    digest = hashlib.sha256()
-    for name, value in sorted(tsm.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to disk, and put it in place in one step."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return tensors_digest(tsm.state_dict())
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:

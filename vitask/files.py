@@ -1,0 +1,166 @@
+"""Files that appear whole or not at all, and safetensors files too large for memory.
+
+safetensors has no writer that appends; so the header, which is known beforehand, is written here, then the tensors
+piece by piece, then the sha256 of all that as one more tensor, by which a damaged file is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import safe_open
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+
+DTYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16", "torch.int64": "I64"}
+DIGEST, DIGEST_BYTES = "sha256", 32
+READ_BYTES = 1 << 20
+
+
+def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to disk, and put it in place in one step.
+
+    Example:
+        >>> atomic_write(Path("labels.txt"), lambda temporary: temporary.write_text("normal"))
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, name: str) -> None:
+    """Remove what killed processes left of files whose name fits the pattern `name`; nobody else may write them now."""
+    for temporary in folder.glob(f".{name}.*.tmp"):
+        temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, layout: Layout, pieces: Iterable[Tensor]) -> None:
+    """Write a safetensors file of the tensors of `layout`, and the sha256 of the file so far as a further tensor.
+
+    Args:
+        path: the file; wrap the call in `atomic_write`.
+        layout: dtype and shape of each tensor by name, in the order of the file. The widest dtype comes first, so that
+            every tensor is aligned.
+        pieces: the tensors' rows in that order; each piece is some rows of one tensor, `(rows, ...)`.
+
+    Raises:
+        ValueError: the pieces do not add up to the layout.
+
+    Example:
+        >>> write_tensors(path, {"x": (torch.float32, (5, 2))}, [torch.zeros(3, 2), torch.ones(2, 2)])
+        >>> read_tensors(path)["x"].shape
+        torch.Size([5, 2])
+    """
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for data in _contents(layout, iter(pieces)):
+            file.write(data)
+            digest.update(data)
+        file.write(digest.digest())
+
+
+def read_tensors(path: Path) -> dict[str, Tensor] | None:
+    """Check and open what `write_tensors` wrote: memory-mapped tensors by name, or None when the file is damaged.
+
+    The check reads the file once, but keeps nothing in memory.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    return map_tensors(path) if _is_sound(path) else None
+
+
+def map_tensors(path: Path) -> dict[str, Tensor]:
+    """Open what was just written, without the check; the file may be removed while the tensors are in use."""
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys() if name != DIGEST}  # noqa: SIM118
+
+
+def file_size(layout: Layout) -> int:
+    """Return the bytes of the file that `write_tensors` writes."""
+    return len(_header(layout)) + sum(map(_num_bytes, layout.values())) + DIGEST_BYTES
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the sha256 over names, dtypes, shapes and bytes of tensors, whatever their order and device.
+
+    Example:
+        >>> tensors_digest(model.state_dict())
+        '61d6b6bf43ae0d0e...'
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+        digest.update(_raw(value))
+    return digest.hexdigest()
+
+
+def _contents(layout: Layout, pieces: Iterator[Tensor]) -> Iterator[bytes | np.ndarray]:
+    """Yield what stands before the digest, checking each piece."""
+    yield _header(layout)
+    for name, (dtype, shape) in layout.items():
+        missing = shape[0]
+        while missing:
+            piece = next(pieces, None)
+            if piece is None:
+                raise ValueError(f"'{name}' lacks {missing} of {shape[0]} rows")
+            if piece.dtype != dtype or piece.shape[1:] != shape[1:] or len(piece) > missing:
+                found = f"{piece.dtype} {tuple(piece.shape)}"
+                raise ValueError(f"'{name}' is {dtype} {shape} and lacks {missing} rows, but gets a piece {found}")
+            missing -= len(piece)
+            yield _raw(piece)
+    if surplus := sum(map(len, pieces)):
+        raise ValueError(f"the pieces hold {surplus} rows more than the layout")
+
+
+def _header(layout: Layout) -> bytes:
+    """Return the safetensors header: its length in 8 bytes, then the JSON, padded so that the data is aligned."""
+    entries, start = {}, 0
+    for name, (dtype, shape) in layout.items():
+        end = start + _num_bytes((dtype, shape))
+        entries[name] = {"dtype": DTYPES[str(dtype)], "shape": list(shape), "data_offsets": [start, end]}
+        start = end
+    entries[DIGEST] = {"dtype": "U8", "shape": [DIGEST_BYTES], "data_offsets": [start, start + DIGEST_BYTES]}
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _num_bytes(entry: tuple[torch.dtype, tuple[int, ...]]) -> int:
+    dtype, shape = entry
+    return dtype.itemsize * prod(shape)
+
+
+def _raw(tensor: Tensor) -> np.ndarray:
+    """Return a tensor's bytes, without a copy if it is contiguous and on the CPU."""
+    import torch
+
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def _is_sound(path: Path) -> bool:
+    """Say whether the file ends with the sha256 of everything before."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        left = os.fstat(file.fileno()).st_size - DIGEST_BYTES
+        while left > 0 and (data := file.read(min(left, READ_BYTES))):
+            digest.update(data)
+            left -= len(data)
+        return file.read() == digest.digest()
