@@ -58,10 +58,11 @@ def test_the_defaults_are_those_of_the_paper():
     weights = config.objective
     assert config.data.instruction.complete
     assert (weights.rda.direction, weights.rda.temperature, weights.rda.detach_teacher) == ("student_first", 1, True)
-    assert (weights.crt.tokens, weights.crt.negatives) == ("all", "dataset")
+    assert (weights.crt.tokens, weights.crt.negatives) == ("all", "batch")
     assert (config.exemplar.features, config.vlm.train_tower, config.vlm.train_projector) == ("cls", False, False)
     stages = {name: load_stage(name) for name in ("vanilla", "ep", "crt")}
-    assert [stages[name].terms for name in stages] == [
+    assert (weights.ranking, weights.csa) == (0, 0)  # ours
+    assert [[term for term in stages[name].terms if term not in ("ranking", "csa")] for name in stages] == [
         ["vanilla"],
         ["vanilla", "ep", "rda"],
         ["vanilla", "ep", "rda", "crt"],

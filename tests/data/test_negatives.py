@@ -81,3 +81,14 @@ def test_several_samples_may_share_a_negative():
     drawn = BatchNegatives(0).draw(0, [5, 6, 7], [1, 1, 2], [0, 0, 0])
     assert drawn[:2] == [2, 2]
     assert drawn[2] in (0, 1)
+
+
+def test_a_group_draws_among_its_own_rows():
+    answers = [0, 1, 0, 1, 2, 2, 1]
+    for epoch in range(20):
+        drawn = BatchNegatives(seed=0, group=3).draw(epoch, range(7), answers, [0] * 7)
+        assert all(row // 3 == other // 3 for row, other in enumerate(drawn) if other != -1)
+        assert drawn[6] == -1
+        assert drawn[:6] == BatchNegatives(seed=0).draw(epoch, range(3), answers[:3], [0] * 3) + [
+            other + 3 for other in BatchNegatives(seed=0).draw(epoch, range(3, 6), answers[3:6], [0] * 3)
+        ]

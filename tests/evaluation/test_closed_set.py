@@ -5,9 +5,10 @@ import torch
 
 from vitask.evaluation import closed_set
 from vitask.evaluation.closed_set import answer_images, label_probabilities
-from vitask.vlm.scoring import score_responses
+from vitask.evaluation.scoring import score_responses
+from vitask.vlm.inputs import stack_images
 
-from ..vlm.tiny import make_batch, make_exemplars, make_prompts, make_vlm, tiny_prompter
+from ..vlm.tiny import make_exemplars, make_prompts, make_vlm, tiny_prompter
 
 ANSWERS = ("one", "two, three", "a longer answer")
 
@@ -43,9 +44,10 @@ def test_exemplars_are_used_when_given_and_only_then():
     with_exemplar, without = answer(7)[0], answer(7, exemplar=False)[0]
     assert (with_exemplar - without).abs().max() > 1e-2
     vlm = make_vlm("after_image", 2)
-    batch = make_batch(vlm, ["vanilla"], [None] * 7)
     responses = [tiny_prompter().response(text) for text in ANSWERS]
-    torch.testing.assert_close(score_responses(vlm, batch, "vanilla", responses), without)
+    prompts = make_prompts(7)
+    scores = score_responses(vlm, tiny_prompter(), prompts, responses, stack_images(prompts, tiny_prompter()))
+    torch.testing.assert_close(scores, without)
 
 
 def test_free_text_is_left_out_on_request():

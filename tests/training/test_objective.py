@@ -46,8 +46,12 @@ def by_hand(reduction: str, branching: bool = False) -> dict[str, float]:
     return {term: torch.stack(values).mean().item() for term, values in rows.items()}
 
 
+def make_batch(labels=LABELS, has_negative=HAS_NEGATIVE) -> dict[str, torch.Tensor]:
+    return {"labels": labels, "has_negative": has_negative}
+
+
 def evaluate(objective: Objective, logits=None, progress: float = 1.0) -> dict[str, torch.Tensor]:
-    return objective(logits or make_logits(), LABELS, HAS_NEGATIVE, objective.counts(LABELS, HAS_NEGATIVE), progress)
+    return objective(logits or make_logits(), make_batch(), objective.counts(make_batch()), progress)
 
 
 @pytest.mark.parametrize("reduction", ["token", "sequence"])
@@ -63,7 +67,7 @@ def test_parts_and_weighted_sum_equal_loops_over_the_definitions(reduction, toke
 def test_counts_are_what_each_part_is_averaged_over():
     def counts(**options):
         objective = Objective(WEIGHTS, label_tokens=CLOSED_SET, **options)
-        return {term: int(count) for term, count in objective.counts(LABELS, HAS_NEGATIVE).items()}
+        return {term: int(count) for term, count in objective.counts(make_batch()).items()}
 
     assert counts() == {"vanilla": 11, "ep": 11, "rda": 11, "crt": 8}
     assert counts(crt_tokens="branching") == {"vanilla": 11, "ep": 11, "rda": 11, "crt": 5}
@@ -73,9 +77,9 @@ def test_counts_are_what_each_part_is_averaged_over():
 @pytest.mark.parametrize("reduction", ["token", "sequence"])
 def test_parts_of_micro_batches_add_up(reduction):
     objective, logits = Objective(WEIGHTS, reduction=reduction), make_logits()
-    totals = objective.counts(LABELS, HAS_NEGATIVE)
+    totals = objective.counts(make_batch())
     pieces = [
-        objective({k: v[rows] for k, v in logits.items()}, LABELS[rows], HAS_NEGATIVE[rows], totals, 1.0)
+        objective({k: v[rows] for k, v in logits.items()}, make_batch(LABELS[rows], HAS_NEGATIVE[rows]), totals, 1.0)
         for rows in (slice(0, 1), slice(1, 2), slice(2, 4))
     ]
     for name, value in evaluate(objective).items():
@@ -99,7 +103,7 @@ def test_a_term_without_weight_is_absent_with_the_branch_that_only_it_needs(weig
     assert objective.branches == branches
     logits = {name: value for name, value in make_logits().items() if name in branches}
     assert tuple(evaluate(objective, logits)) == ("loss", *terms)
-    assert tuple(objective.counts(LABELS, HAS_NEGATIVE)) == terms
+    assert tuple(objective.counts(make_batch())) == terms
 
 
 @pytest.mark.parametrize("detach", [True, False])
@@ -133,7 +137,8 @@ def test_ramp_raises_the_weight_of_rda_alone():
 def test_a_batch_without_negatives_has_a_zero_crt_part_with_finite_gradients():
     objective, logits = Objective({"vanilla": 1.0, "crt": 1.0}), make_logits(requires_grad=True)
     nobody = torch.zeros(4, dtype=torch.bool)
-    out = objective(logits, LABELS, nobody, objective.counts(LABELS, nobody), 0.0)
+    batch = make_batch(has_negative=nobody)
+    out = objective(logits, batch, objective.counts(batch), 0.0)
     out["loss"].backward()
     assert out["crt"].item() == 0
     assert torch.equal(logits["negative"].grad, torch.zeros_like(logits["negative"]))
@@ -153,3 +158,44 @@ def test_a_batch_without_negatives_has_a_zero_crt_part_with_finite_gradients():
 def test_wrong_options_are_refused(weights, options, words):
     with pytest.raises(ValueError, match=words):
         Objective(weights, **options)
+
+
+SCORES = torch.tensor([[0.0, -1.0, -3.0], [-2.0, -0.5, -1.0]], dtype=torch.float64)
+TEACHER = torch.tensor([[1.0, 2.0, -1.0], [0.0, 0.5, 3.0]], dtype=torch.float64)
+
+
+def test_closed_set_terms_of_single_labels_equal_sums_by_hand():
+    objective = Objective({"ranking": 2.0, "csa": 0.5}, closed_set_temperature=2.0, teacher_temperature=0.5)
+    assert objective.branches == ("labels",)
+    closed = {"valid": torch.ones(2, 3, dtype=torch.bool), "targets": torch.tensor([1, 0]), "teacher": TEACHER}
+    batch = {"closed_set": closed}
+    counts = objective.counts(batch)
+    assert {term: int(count) for term, count in counts.items()} == {"ranking": 2, "csa": 2}
+    out = objective({"labels": SCORES}, batch, counts, 0.0)
+    log_p, teacher = (SCORES / 2).log_softmax(-1), (TEACHER / 0.5).softmax(-1)
+    ranking = -(log_p[0, 1] + log_p[1, 0]) / 2
+    csa = 4 * (teacher * (teacher.log() - log_p)).sum() / 2
+    torch.testing.assert_close(out["ranking"], ranking, rtol=1e-12, atol=0)
+    torch.testing.assert_close(out["csa"], csa, rtol=1e-12, atol=0)
+    torch.testing.assert_close(out["loss"], 2 * ranking + 0.5 * csa, rtol=1e-12, atol=0)
+
+
+def test_closed_set_terms_of_label_sets_compare_each_label():
+    objective = Objective({"ranking": 1.0, "csa": 1.0})
+    sets = torch.tensor([[False, False], [True, False], [True, True]])
+    truth = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    teacher = torch.tensor([[1.0, -2.0], [0.5, 0.0]], dtype=torch.float64)
+    closed = {
+        "valid": torch.ones(2, 3, dtype=torch.bool),
+        "targets": truth,
+        "teacher": teacher,
+        "membership": sets.expand(2, 3, 2),
+    }
+    batch = {"closed_set": closed}
+    out = objective({"labels": SCORES}, batch, objective.counts(batch), 0.0)
+    p = SCORES.softmax(-1) @ sets.double()
+    t = teacher.sigmoid()
+    ranking = -(truth * p.log() + (1 - truth) * (1 - p).log()).mean()
+    csa = (t * (t / p).log() + (1 - t) * ((1 - t) / (1 - p)).log()).mean()
+    torch.testing.assert_close(out["ranking"], ranking, rtol=1e-10, atol=0)
+    torch.testing.assert_close(out["csa"], csa, rtol=1e-10, atol=0)

@@ -79,3 +79,7 @@ def test_random_state_goes_back():
     value = torch.rand(3)
     restore_random_state(state)
     assert torch.equal(torch.rand(3), value)
+
+
+def test_shares_are_consecutive_so_that_groups_stay_together():
+    assert [rank_share(list(range(9)), rank, 4) for rank in range(4)] == [[0, 1], [2, 3], [4, 5], [6, 7]]

@@ -17,9 +17,9 @@ def sgd(task):
     return torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=0.01)
 
 
-def collate(task, keys, branches=("vanilla", "exemplar", "negative")):
-    data = make_data(branches, task.vlm.placement)
-    return data.collate([data[key] for key in keys])
+def collate(task, keys, branches=("vanilla", "exemplar", "negative"), packed=True):
+    data = make_data(branches, task.vlm.placement, packed=packed)
+    return data.collate([data[(0, *key)] for key in keys])
 
 
 @pytest.mark.parametrize(
@@ -29,18 +29,22 @@ def collate(task, keys, branches=("vanilla", "exemplar", "negative")):
         ({"vanilla": 1.0, "ep": 1.0}, ["vanilla", "exemplar"], True),
         ({"vanilla": 1.0, "crt": 1.0}, ["vanilla", "negative"], False),
         (WEIGHTS, ["vanilla", "exemplar", "negative"], True),
+        ({"vanilla": 1.0, "ranking": 1.0, "csa": 1.0}, ["vanilla", "labels"], False),
     ],
 )
-def test_a_branch_without_weight_is_never_computed(monkeypatch, weights, branches, uses_exemplar):
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_branch_without_weight_is_never_computed(monkeypatch, weights, branches, uses_exemplar, packed):
     task, passes, mapped = make_vitask(weights), [], []
     decode = task.vlm.decode
     monkeypatch.setattr(task.vlm, "decode", lambda *args: passes.append(args) or decode(*args))
     task.vlm.connector.register_forward_hook(lambda *_: mapped.append(1))
-    batch = collate(task, [(0, 1), (1, 2)], branches)
+    keys = [(0, 1), (1, 2)] if "negative" in branches else [(0, NO_NEGATIVE), (1, NO_NEGATIVE)]
+    batch = collate(task, keys, branches, packed)
+    assert set(task.objective.branches) == set(branches)
     out = task(batch, task.counts(batch), 0.0)
-    assert len(passes) == len(branches)
+    assert len(passes) == (1 if packed else len(branches))
     assert bool(mapped) == uses_exemplar
-    assert out.keys() == {"loss", *weights}
+    assert out.keys() - {"without_negative"} == {"loss", *weights}
     out["loss"].backward()
     connector = [p.grad for p in task.vlm.connector.parameters()]
     assert all((gradient is not None) == uses_exemplar for gradient in connector)
@@ -51,15 +55,16 @@ def test_exemplar_teacher_learns_from_rda_only_when_it_is_not_detached():
         task = make_vitask({"rda": 1.0}, detach_teacher=detach)
         batch = collate(task, [(0, 1), (1, 2)])
         task(batch, task.counts(batch), 0.0)["loss"].backward()
-        assert all((p.grad is None) == detach for p in task.vlm.connector.parameters())
+        assert all((p.grad is None or not p.grad.any()) == detach for p in task.vlm.connector.parameters())
 
 
 def test_a_sample_without_negative_has_no_part_in_crt():
     task = make_vitask({"crt": 1.0})
     both = collate(task, [(0, 1), (2, NO_NEGATIVE)], ("vanilla", "negative"))
     alone = collate(task, [(0, 1)], ("vanilla", "negative"))
-    values = [task(batch, task.counts(batch), 0.0)["crt"] for batch in (both, alone)]
-    torch.testing.assert_close(*values, rtol=1e-5, atol=1e-6)
+    outputs = [task(batch, task.counts(batch), 0.0) for batch in (both, alone)]
+    torch.testing.assert_close(*(out["crt"] for out in outputs), rtol=1e-5, atol=1e-6)
+    assert [out["without_negative"].item() for out in outputs] == [0.5, 0]
     nobody = collate(task, [(0, NO_NEGATIVE), (2, NO_NEGATIVE)], ("vanilla", "negative"))
     out = task(nobody, task.counts(nobody), 0.0)
     out["loss"].backward()
@@ -67,12 +72,14 @@ def test_a_sample_without_negative_has_no_part_in_crt():
     assert all(p.grad.isfinite().all() for p in task.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("reduction", ["token", "sequence"])
+@pytest.mark.parametrize(("reduction", "packed"), [("token", True), ("sequence", True), ("token", False)])
 @pytest.mark.parametrize("negatives", ["dataset", "batch"])
-def test_portions_change_no_gradient(tmp_path, accelerator, reduction, negatives):
+def test_portions_change_no_gradient(tmp_path, accelerator, reduction, negatives, packed):
+    terms = {**WEIGHTS, "ranking": 0.5, "csa": 1.0}
+
     def weights(micro):
-        task = make_vitask(reduction=reduction)
-        data = make_data(placement=task.vlm.placement, negatives=negatives)
+        task = make_vitask(terms, reduction=reduction)
+        data = make_data(task.objective.branches, task.vlm.placement, negatives, packed=packed)
         options = {"batch_size": 8, "epochs": 1, "clip": 0.0}
         return train(tmp_path / str(micro), accelerator, task, data, sgd, micro_batch_size=micro, **options)
 

@@ -8,6 +8,7 @@ import datasets
 import torch
 
 from vitask.data import BatchNegatives, DatasetNegatives, TaskData, make_task
+from vitask.training.candidates import Candidates
 from vitask.training.objective import Objective
 from vitask.training.vitask_data import VITaskTrainingData
 from vitask.training.vitask_task import VITask
@@ -31,7 +32,13 @@ def make_toy_task() -> TaskData:
 
 
 def make_data(
-    branches=("vanilla", "exemplar", "negative"), placement=None, negatives: str = "dataset", tokens: int = 2
+    branches=("vanilla", "exemplar", "negative"),
+    placement=None,
+    negatives: str = "dataset",
+    tokens: int = 2,
+    *,
+    packed: bool = True,
+    limit: int | None = None,
 ) -> VITaskTrainingData:
     task = make_toy_task()
     kinds = {
@@ -43,10 +50,16 @@ def make_data(
         PromptTable(task.splits["train"]["image"], tiny_prompter(), "Which?"),
         [tiny_prompter().response(answer.text) for answer in task.answers],
         branches,
-        placement,
-        ExemplarTable(exemplar_features(tokens), torch.zeros(len(ANSWERS), 3)),
-        kinds[negatives],
+        packed=packed,
+        placement=placement,
+        exemplars=ExemplarTable(exemplar_features(tokens), teacher_logits()),
+        negatives=kinds[negatives],
+        candidates=Candidates(task, limit, seed=0, teacher_logits=teacher_logits()),
     )
+
+
+def teacher_logits() -> torch.Tensor:
+    return torch.randn(len(ANSWERS), 3, generator=torch.Generator().manual_seed(4))
 
 
 def exemplar_features(tokens: int = 2) -> torch.Tensor:

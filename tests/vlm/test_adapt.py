@@ -47,7 +47,7 @@ def test_by_default_lora_and_connector_train_and_nothing_else(text):
 
 @pytest.mark.parametrize(
     ("option", "path", "part"),
-    [("train_tower", InternVL.vision_tower, "vision tower"), ("train_projector", InternVL.projector, "projector")],
+    [("train_tower", InternVL.vision_tower, "vision tower"), ("train_projector", InternVL.projector[0], "projector")],
 )
 def test_full_copies_train_only_when_asked(option, path, part):
     vlm = make_vlm(**{option: True})

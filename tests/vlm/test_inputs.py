@@ -3,52 +3,66 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vitask.vlm.inputs import POSITIONS, Placement, build_sequence, make_branch, pad_sequences, stack_images
+from vitask.vlm.inputs import POSITIONS, Placement, build_prefix, make_branch, pad_sequences, stack_images
 from vitask.vlm.prompts import Prompt
 
 from .tiny import full_logits, make_batch, make_prompts, make_vlm, tiny_prompter
 
-IMAGE, SLOT = 90, 91
-PROMPT = Prompt(head=(1, 2, IMAGE, IMAGE, 3, IMAGE), body=(4, 5), tag=(6, 7), images={}, image_tokens=3)
+IMAGE, PAD = 90, 91
+HEAD = (1, 2, IMAGE, IMAGE, 3, IMAGE)
+PROMPT = Prompt(HEAD, body=(4, 5), tag=(6, 7), positions=torch.arange(6)[None], images={}, image_tokens=3)
 ORDER = {
-    None: ([1, 2, IMAGE, IMAGE, 3, IMAGE, 4, 5, 6, 7, 8, 9], []),
-    ("after_image", 1): ([1, 2, IMAGE, IMAGE, 3, IMAGE, SLOT, 4, 5, 6, 7, 8, 9], [6]),
-    ("after_image", 3): ([1, 2, IMAGE, IMAGE, 3, IMAGE, SLOT, SLOT, SLOT, 4, 5, 6, 7, 8, 9], [6, 7, 8]),
-    ("before_assistant", 2): ([1, 2, IMAGE, IMAGE, 3, IMAGE, 4, 5, SLOT, SLOT, 6, 7, 8, 9], [8, 9]),
-    ("replace_image", 1): ([1, 2, SLOT, 3, 4, 5, 6, 7, 8, 9], [2]),
-    ("replace_image", 2): ([1, 2, SLOT, SLOT, 3, 4, 5, 6, 7, 8, 9], [2, 3]),
+    None: [1, 2, IMAGE, IMAGE, 3, IMAGE, 4, 5, 6, 7],
+    ("after_image", 1): [1, 2, IMAGE, IMAGE, 3, IMAGE, -1, 4, 5, 6, 7],
+    ("after_image", 3): [1, 2, IMAGE, IMAGE, 3, IMAGE, -1, -2, -3, 4, 5, 6, 7],
+    ("before_assistant", 2): [1, 2, IMAGE, IMAGE, 3, IMAGE, 4, 5, -1, -2, 6, 7],
+    ("replace_image", 1): [1, 2, -1, 3, 4, 5, 6, 7],
+    ("replace_image", 2): [1, 2, -1, -2, 3, 4, 5, 6, 7],
 }
+KEYS = ("input_ids", "attention_mask", "exemplar_mask", "answer_positions")
 
 
-def sequence(key, response=(8, 9)):
-    return build_sequence(PROMPT, response, Placement(*key) if key else None, IMAGE, SLOT)
+def prefix(key, prompt=PROMPT):
+    return build_prefix(prompt, Placement(*key) if key else None, IMAGE)
 
 
 @pytest.mark.parametrize("key", ORDER, ids=str)
 def test_tokens_slots_and_response_stand_where_the_placement_says(key):
-    ids, slots = ORDER[key]
-    built = sequence(key)
-    assert list(built.ids) == ids
-    assert list(built.exemplar) == slots
-    assert [built.ids[i] for i in built.response] == [8, 9]
+    built = prefix(key)
+    assert list(built.keys) == ORDER[key]
+    assert built.positions.tolist() == [list(range(len(built.keys)))]
+    answered = built.followed_by((8, 9))
+    assert list(answered.keys) == [*ORDER[key], 8, 9]
+    assert answered.positions.tolist() == [list(range(len(built.keys) + 2))]
+
+
+@pytest.mark.parametrize("key", ORDER, ids=str)
+def test_text_goes_on_from_the_largest_position_of_the_image_on_every_axis(key):
+    positions = torch.tensor([[0, 1, 2, 2, 2, 2], [0, 1, 2, 2, 3, 3], [0, 1, 2, 5, 2, 3]])
+    built = prefix(key, Prompt(HEAD, (4, 5), (6, 7), positions, {}, 3)).followed_by((8,))
+    kept = 2 if key and key[0] == "replace_image" else 6
+    start = int(positions[:, :kept].max()) + 1
+    assert torch.equal(built.positions[:, :kept], positions[:, :kept])
+    assert torch.equal(built.positions[:, kept:], torch.arange(start, start + len(built.keys) - kept).expand(3, -1))
 
 
 @pytest.mark.parametrize("left", [False, True])
 def test_padding_keeps_slots_and_answer_positions_on_their_tokens(left):
-    rows = [sequence(("after_image", 2)), sequence(("replace_image", 2), (8,)), sequence(("before_assistant", 2), ())]
-    branch = pad_sequences(rows, pad_id=0, left=left)
+    responses = [(8, 9), (8,), ()]
+    places = [("after_image", 2), ("replace_image", 2), ("before_assistant", 2)]
+    rows = [prefix(key).followed_by(response) for key, response in zip(places, responses, strict=True)]
+    branch = pad_sequences(rows, [2, 1, 0], pad_id=PAD, left=left)
     assert branch["answer_positions"].shape == (3, 2)
-    for row, ids, mask, slots, answers in zip(rows, *(branch[key] for key in KEYS), strict=True):
-        assert tuple(ids[mask == 1].tolist()) == row.ids
-        assert (ids[mask == 0] == 0).all()
+    for number, row in enumerate(rows):
+        ids, mask, slots, answers = (branch[key][number] for key in KEYS)
+        assert [key if key >= 0 else PAD for key in row.keys] == ids[mask == 1].tolist()
+        assert torch.equal(branch["position_ids"][:, number, mask == 1], row.positions)
+        assert (ids[mask == 0] == PAD).all()
         assert (mask.diff() >= 0).all() if left else (mask.diff() <= 0).all()
-        assert ids[slots].tolist() == [SLOT, SLOT]
-        response = [row.ids[i] for i in row.response]
-        assert ids[answers[: len(response)] + 1].tolist() == response
-        assert (answers[len(response) :] == 0).all()
-
-
-KEYS = ("input_ids", "attention_mask", "exemplar_mask", "answer_positions")
+        assert ids[slots].tolist() == [PAD, PAD]
+        count = len(responses[number])
+        assert ids[answers[:count] + 1].tolist() == list(responses[number])
+        assert (answers[count:] == 0).all()
 
 
 @torch.no_grad()
@@ -58,7 +72,7 @@ def test_logits_at_the_answer_positions_predict_the_response(position, left):
     vlm = make_vlm(position, 2)
     answers = ("one", "a longer answer", "two, three")
     batch = make_batch(vlm, ["exemplar"], answers, left=left)
-    whole, response = full_logits(vlm, batch, "exemplar"), vlm(batch, ["exemplar"])["exemplar"]
+    whole, response = full_logits(vlm, batch, "exemplar"), vlm(batch)["exemplar"]
     ids = batch["branches"]["exemplar"]["input_ids"]
     for row, answer in enumerate(answers):
         tokens = tiny_prompter().response(answer)
@@ -73,12 +87,12 @@ def test_rows_name_their_images_unless_the_exemplar_replaces_them():
         branch = make_branch(prompts, [(), ()], Placement(position, 1), [1, 0], prompter)
         assert ("image_index" in branch) == holds_image
         assert (branch["input_ids"] == prompter.image_token_id).any() == holds_image
-    assert branch.keys() == set(KEYS)
+    assert branch.keys() == {*KEYS, "position_ids", "has_exemplar"}
 
 
 def test_images_of_several_prompts_are_stacked_in_order():
     prompts = make_prompts(3)
-    stacked = stack_images(prompts)
+    stacked = stack_images(prompts, tiny_prompter())
     assert stacked["image_tokens"] == [16, 16, 16]
     for row, prompt in enumerate(prompts):
         assert torch.equal(stacked["images"]["pixel_values"][row], prompt.images["pixel_values"][0])

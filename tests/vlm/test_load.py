@@ -7,7 +7,6 @@ import torch
 import transformers
 
 from vitask.errors import UsageError, VitaskError
-from vitask.vlm.families import FAMILIES, InternVL, family_for
 from vitask.vlm.load import TINY_FOLDER, load_pretrained, resolve_path
 
 from .tiny import make_hf, tiny_processor
@@ -112,18 +111,3 @@ def test_broken_folder_is_one_line(folder, damage, words, offline):
     with pytest.raises(VitaskError, match=words) as error:
         load_pretrained(str(folder))
     assert_one_line(error.value)
-
-
-def test_family_is_found_by_model_type():
-    assert isinstance(family_for(make_hf().config.model_type), InternVL)
-    with pytest.raises(UsageError, match=r"'llava' \(known: internvl\)"):
-        family_for("llava")
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_paths_of_a_family_lead_to_its_parts(family):
-    assert family is InternVL, "a new family needs its tiny model here"
-    model = make_hf()
-    parts = [model.get_submodule(path) for path in (family.language_model, family.vision_tower, family.projector)]
-    inside = {id(p) for part in parts for p in part.parameters()}
-    assert inside == {id(p) for p in model.parameters()}

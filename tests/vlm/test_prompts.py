@@ -11,9 +11,10 @@ from tokenizers.processors import TemplateProcessing
 
 from vitask.errors import VitaskError
 from vitask.vlm import prompts
+from vitask.vlm.families import InternVL
 from vitask.vlm.prompts import Prompter, PromptTable
 
-from .tiny import INSTRUCTIONS, picture, tiny_processor, tiny_prompter
+from .tiny import INSTRUCTIONS, picture, tiny_processor, tiny_prompter, with_token
 
 
 def own_processor():
@@ -64,7 +65,7 @@ CASES = [unchanged, begins_with_bos, adds_bos, spaced_like_sentencepiece, leads_
 def test_conversation_has_the_ids_of_the_chat_template(change, instruction):
     processor = own_processor()
     change(processor)
-    prompter = Prompter(processor, processor.image_token_id)
+    prompter = Prompter(processor, InternVL(), with_token(processor.image_token_id))
     image, answer = picture(0), "one, two"
     user = {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": instruction}]}
     options = {"tokenize": True, "return_dict": True}
@@ -93,7 +94,7 @@ def test_prompt_is_cut_after_the_last_image_token_and_before_the_assistant_tag()
 
 def test_image_options_reach_the_image_processor():
     size = {"height": 64, "width": 64}
-    prompter = Prompter(tiny_processor(), tiny_processor().image_token_id, {"size": size})
+    prompter = Prompter(tiny_processor(), InternVL(), with_token(tiny_processor().image_token_id), {"size": size})
     assert prompter.prompt(picture(0), "Which?").images["pixel_values"].shape[-2:] == (64, 64)
 
 
@@ -108,30 +109,31 @@ def test_processor_without_a_chat_template_is_refused():
     processor = own_processor()
     processor.chat_template = None
     with pytest.raises(VitaskError, match="no chat template"):
-        Prompter(processor, 5)
+        Prompter(processor, InternVL(), with_token(5))
 
 
 def test_template_without_an_assistant_tag_is_refused():
     processor = own_processor()
     processor.chat_template = processor.chat_template.replace("add_generation_prompt", "false")
     with pytest.raises(VitaskError, match="assistant tag"):
-        Prompter(processor, processor.image_token_id).prompt(picture(0), "Which?")
+        Prompter(processor, InternVL(), with_token(processor.image_token_id)).prompt(picture(0), "Which?")
 
 
 def test_template_that_drops_the_image_is_refused():
     processor = own_processor()
     processor.chat_template = processor.chat_template.replace("<IMG_CONTEXT>", "")
     with pytest.raises(VitaskError, match="same as the number of images"):
-        Prompter(processor, processor.image_token_id).prompt(picture(0), "Which?")
+        Prompter(processor, InternVL(), with_token(processor.image_token_id)).prompt(picture(0), "Which?")
 
 
 def test_wrong_placeholder_id_is_refused():
+    unknown = with_token(len(tiny_processor().tokenizer) + 1)
     with pytest.raises(VitaskError, match="no image token"):
-        Prompter(tiny_processor(), len(tiny_processor().tokenizer) + 1).prompt(picture(0), "Which?")
+        Prompter(tiny_processor(), InternVL(), unknown).prompt(picture(0), "Which?")
 
 
 def test_prompter_survives_the_way_to_a_worker_process():
-    prompter = Prompter(tiny_processor(), tiny_processor().image_token_id)
+    prompter = Prompter(tiny_processor(), InternVL(), with_token(tiny_processor().image_token_id))
     prompter.prompt(picture(0), "Which?")
     again = pickle.loads(pickle.dumps(prompter))
     assert again.prompt(picture(1), "Which?").head == prompter.prompt(picture(1), "Which?").head
@@ -139,7 +141,8 @@ def test_prompter_survives_the_way_to_a_worker_process():
 
 def test_table_keeps_prompts_up_to_its_budget(monkeypatch):
     images = [picture(i) for i in range(3)]
-    size = tiny_prompter().prompt(images[0], "Which?").images["pixel_values"].nbytes
+    prompt = tiny_prompter().prompt(images[0], "Which?")
+    size = prompt.images["pixel_values"].nbytes + prompt.positions.nbytes
     monkeypatch.setattr(prompts, "CACHE_BYTES", 2 * size)
     table = PromptTable(images, tiny_prompter(), "Which?")
     assert len(table) == 3
@@ -149,9 +152,17 @@ def test_table_keeps_prompts_up_to_its_budget(monkeypatch):
     assert (table[2].images["pixel_values"] == first[2].images["pixel_values"]).all()
 
 
+def test_table_without_image_inputs_keeps_all_but_them():
+    images = [picture(i) for i in range(2)]
+    table = PromptTable(images, tiny_prompter(), "Which?", with_inputs=False)
+    whole = PromptTable(images, tiny_prompter(), "Which?")[1]
+    assert table[1].images == {}
+    assert (table[1].head, table[1].body, table[1].image_tokens) == (whole.head, whole.body, whole.image_tokens)
+
+
 def test_tag_that_the_tokenizer_joins_with_the_response_is_refused():
     processor = own_processor()
     leads_with_a_space(processor)
     processor.tokenizer._tokenizer.normalizer = normalizers.Replace("] o", "x")
     with pytest.raises(VitaskError, match="joins"):
-        Prompter(processor, processor.image_token_id).response("one")
+        Prompter(processor, InternVL(), with_token(processor.image_token_id)).response("one")

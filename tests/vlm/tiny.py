@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from types import SimpleNamespace
 
 import torch
 from PIL import Image
@@ -13,9 +14,10 @@ from transformers import AutoProcessor, InternVLConfig, InternVLForConditionalGe
 from vitask.vlm.adapt import add_lora
 from vitask.vlm.connector import Connector
 from vitask.vlm.families import InternVL
-from vitask.vlm.inputs import Placement, make_branch, stack_images
+from vitask.vlm.inputs import Placement, label_branch, make_branch, stack_images
 from vitask.vlm.load import TINY_FOLDER
 from vitask.vlm.model import ExemplarVLM
+from vitask.vlm.packing import Continuation, pack
 from vitask.vlm.prompts import Prompt, Prompter
 
 WIDTH, EXEMPLAR_DIM = 32, 6
@@ -29,7 +31,12 @@ def tiny_processor():
 
 @cache
 def tiny_prompter() -> Prompter:
-    return Prompter(tiny_processor(), tiny_processor().image_token_id)
+    return Prompter(tiny_processor(), InternVL(), with_token(tiny_processor().image_token_id))
+
+
+def with_token(image_token_id: int) -> SimpleNamespace:
+    """What a prompter reads of a model's configuration."""
+    return SimpleNamespace(image_token_id=image_token_id)
 
 
 def make_hf(text: str = "qwen2", seed: int = 0) -> InternVLForConditionalGeneration:
@@ -108,10 +115,11 @@ def make_batch(
     names: Sequence[str],
     answers: Sequence[str] = ("one", "a longer answer", "two, three"),
     negatives: Sequence[int] = (1, 2, 0),
+    labels: Sequence[str] = (),
     *,
     left: bool = False,
 ) -> dict:
-    """A batch of one row an answer; no answer at all with `None`."""
+    """A plain batch of one row an answer; no answer at all with `None`. With `labels`, a branch that scores them."""
     prompts, prompter = make_prompts(len(answers)), tiny_prompter()
     responses = [() if answer is None else prompter.response(answer) for answer in answers]
     own = range(len(prompts))
@@ -120,16 +128,50 @@ def make_batch(
         rows = negatives if name == "negative" else own
         placement = vlm.placement if name == "exemplar" else None
         branches[name] = make_branch([prompts[i] for i in rows], responses, placement, rows, prompter, left=left)
-    return {"branches": branches, "exemplars": make_exemplars(vlm, len(prompts)), **stack_images(prompts)}
+    if labels:
+        branches["labels"] = label_branch(prompts, own, [list(map(prompter.response, labels))] * len(prompts), prompter)
+    return {"branches": branches, **shared(vlm, prompts)}
+
+
+def make_packed(
+    vlm: ExemplarVLM,
+    names: Sequence[str],
+    answers: Sequence[str] = ("one", "a longer answer", "two, three"),
+    negatives: Sequence[int] = (1, 2, 0),
+    labels: Sequence[str] = (),
+) -> dict:
+    """The same batch in the packed form."""
+    prompts, prompter = make_prompts(len(answers)), tiny_prompter()
+    responses = list(map(prompter.response, answers))
+    rows = {"negative": negatives}
+    branches = {
+        name: [
+            Continuation(row, response, name == "exemplar")
+            for row, response in zip(rows.get(name, range(len(prompts))), responses, strict=True)
+        ]
+        for name in names
+    }
+    sets = [[Continuation(row, prompter.response(label)) for label in labels] for row in range(len(prompts))]
+    packed = pack(prompts, prompter, vlm.placement, branches, sets if labels else ())
+    return {"packed": packed, **shared(vlm, prompts)}
+
+
+def shared(vlm: ExemplarVLM, prompts: Sequence[Prompt]) -> dict:
+    """What both forms of a batch hold."""
+    return {"exemplars": make_exemplars(vlm, len(prompts)), **stack_images(prompts, tiny_prompter())}
 
 
 def make_exemplars(vlm: ExemplarVLM, rows: int) -> Tensor | None:
     if vlm.placement is None:
         return None
-    return torch.randn(rows, vlm.placement.tokens, EXEMPLAR_DIM, generator=torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    exemplars = torch.randn(rows, vlm.placement.tokens, EXEMPLAR_DIM, generator=generator)
+    return exemplars.to(next(vlm.connector.parameters()).dtype)
 
 
 def full_logits(vlm: ExemplarVLM, batch: dict, name: str) -> Tensor:
     """Logits `(B, T, V)` of a branch at every position."""
-    embeddings = vlm.branch_inputs(batch, [name])[name]
-    return vlm.head(vlm.decode(embeddings, batch["branches"][name]["attention_mask"]).last_hidden_state)
+    branch = batch["branches"][name]
+    exemplars = vlm.connector(batch["exemplars"]) if branch["has_exemplar"] else None
+    inputs = vlm.decoder_inputs(branch, vlm.image_features(batch), exemplars)
+    return vlm.head(vlm.decode(inputs, branch["attention_mask"]))

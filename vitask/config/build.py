@@ -132,7 +132,7 @@ def build_vlm(config: schema.Config, exemplar_dim: int | None, placement: Placem
         attention=vlm.attention,
         trust_remote_code=vlm.trust_remote_code,
     )
-    family = family_for(model.config.model_type)
+    family = family_for(model)
     width = model.get_input_embeddings().embedding_dim
     adapted = add_lora(
         model,
@@ -145,9 +145,9 @@ def build_vlm(config: schema.Config, exemplar_dim: int | None, placement: Placem
         train_projector=vlm.train_projector,
     )
     if vlm.gradient_checkpointing:
-        model.get_submodule(family.language_model).gradient_checkpointing_enable({"use_reentrant": False})
+        model.get_submodule(family.language_model).activation_checkpointing_enable({"use_reentrant": False})
     connector = Connector(exemplar_dim, width, config.connector.kind) if exemplar_dim is not None else None
-    prompter = Prompter(processor, family.image_token_id(model), vlm.image_options)
+    prompter = Prompter(processor, family, model.config, vlm.image_options)
     return ExemplarVLM(adapted, family, connector, placement), prompter
 
 
@@ -167,6 +167,8 @@ def build_objective(
             crt_tokens=config.crt.tokens,
             label_tokens=tuple(map(tuple, label_tokens)),
             reduction=config.reduction,
+            closed_set_temperature=config.closed_set.temperature,
+            teacher_temperature=config.closed_set.teacher_temperature,
         )
     except ValueError as error:
         raise UsageError(f"objective: {error}") from error
@@ -176,7 +178,7 @@ def build_negatives(config: schema.CRTConfig, task: TaskData, seed: int) -> Batc
     """Say how CRT's negative images are drawn."""
     disjoint = [answer.labels for answer in task.answers] if config.disjoint else None
     if config.negatives == "batch":
-        return BatchNegatives(seed, disjoint)
+        return BatchNegatives(seed, disjoint, config.group)
     answers = task.splits["train"]["answer"][:]
     return DatasetNegatives(answers, [0] * len(answers), seed, disjoint)
 

@@ -99,6 +99,7 @@ class VLMConfig:
     train_tower: bool = MISSING
     train_projector: bool = MISSING
     gradient_checkpointing: bool = MISSING
+    feature_cache_gb: float = within(0)
 
 
 @dataclass
@@ -142,7 +143,17 @@ class CRTConfig:
 
     tokens: str = one_of("all", "branching")
     negatives: str = one_of("dataset", "batch")
+    group: Optional[int] = within(2)  # noqa: UP045
     disjoint: bool = MISSING
+
+
+@dataclass
+class ClosedSetConfig:
+    """Options of closed-set ranking and alignment."""
+
+    temperature: float = within(1e-6)
+    teacher_temperature: float = within(1e-6)
+    limit: Optional[int] = within(2)  # noqa: UP045
 
 
 @dataclass
@@ -153,9 +164,12 @@ class ObjectiveConfig:
     ep: float = within(0)
     alpha: float = within(0)
     beta: float = within(0)
+    ranking: float = within(0)
+    csa: float = within(0)
     reduction: str = one_of("token", "sequence")
     rda: RDAConfig = MISSING
     crt: CRTConfig = MISSING
+    closed_set: ClosedSetConfig = MISSING
 
 
 @dataclass
@@ -163,7 +177,7 @@ class StageConfig:
     """What one run trains, and from where."""
 
     name: str = MISSING
-    terms: list[str] = field(default=MISSING, metadata={"choices": ("vanilla", "ep", "rda", "crt")})
+    terms: list[str] = field(default=MISSING, metadata={"choices": ("vanilla", "ep", "rda", "crt", "ranking", "csa")})
     init_from: Optional[str] = MISSING  # noqa: UP045
     train_connector: bool = MISSING
     pipeline: list[str] = MISSING
@@ -199,6 +213,7 @@ class Config:
     tag: Optional[str] = folder_word()  # noqa: UP045
     overwrite: bool = MISSING
     prerequisites: str = one_of("train", "require")
+    step: str = one_of("packed", "plain")
     data: DataConfig = MISSING
     tsm: TSMConfig = MISSING
     vlm: VLMConfig = MISSING

@@ -19,6 +19,7 @@ class BatchNegatives:
 
     Args:
         seed: Seed of the draws.
+        group: Draw among so many rows in a row instead of the whole batch, the last group being what is left.
         label_sets: Give the label set of each answer (``[a.labels for a in task.answers]``) to require that a negative
             shares no label with the sample; without it, a different answer is enough.
 
@@ -27,8 +28,11 @@ class BatchNegatives:
         [2, 2, 1]
     """
 
-    def __init__(self, seed: int, label_sets: Sequence[Sequence[int]] | None = None) -> None:
+    def __init__(
+        self, seed: int, label_sets: Sequence[Sequence[int]] | None = None, group: int | None = None
+    ) -> None:
         self.seed = seed
+        self.group = group
         self._compatible = _Compatible(label_sets)
 
     def draw(
@@ -43,9 +47,11 @@ class BatchNegatives:
             instruction_ids: Equal numbers mean the same instruction, shape ``(B,)``.
         """
         answers, instruction_ids = np.asarray(answers), np.asarray(instruction_ids)
+        groups = np.arange(len(answers)) // (self.group or len(answers))
         negatives = []
         for row, index in enumerate(indices):
             fits = (instruction_ids == instruction_ids[row]) & self._compatible(answers[row], answers)
+            fits &= groups == groups[row]
             rows = np.flatnonzero(fits)
             pick = _rng(self.seed, epoch, index).integers(len(rows)) if len(rows) else None
             negatives.append(NO_NEGATIVE if pick is None else int(rows[pick]))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import send_to_device
 
+from vitask.evaluation.scoring import score_responses
+from vitask.vlm.generation import generate
 from vitask.vlm.inputs import make_branch, stack_images
-from vitask.vlm.scoring import generate, score_responses
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vitask.vlm.inputs import Placement
     from vitask.vlm.model import ExemplarVLM
     from vitask.vlm.prompts import Prompt, Prompter
 
@@ -50,43 +50,28 @@ def answer_images(
     """
     vlm.eval()
     device = next(vlm.parameters()).device
-    longest = max(map(len, responses))
     for start in range(0, len(prompts), batch_size):
         rows = range(start, min(start + batch_size, len(prompts)))
         members = [prompts[row] for row in rows]
-        features = torch.stack([exemplars[row] for row in rows]) if exemplars is not None else None
-        batch = send_to_device(inference_batch(prompter, members, vlm.placement, features), device)
-        name = "vanilla" if features is None else "exemplar"
-        scores = score_responses(vlm, batch, name, responses).cpu()
-        texts = []
-        if with_text:
-            batch = send_to_device(inference_batch(prompter, members, vlm.placement, features, left=True), device)
-            ids = generate(
-                vlm, batch, name, max_new_tokens=longest + SPARE_TOKENS, end_id=prompter.end_id, pad_id=prompter.pad_id
-            )
-            texts = [prompter.decode(row) for row in ids]
-        yield scores, texts
+        features = torch.stack([exemplars[row] for row in rows]).to(device) if exemplars is not None else None
+        images = send_to_device(stack_images(members, prompter), device)
+        with torch.no_grad():
+            images = {"image_features": vlm.encode_images(images["images"]), "image_tokens": images["image_tokens"]}
+        scores = score_responses(vlm, prompter, members, responses, images, features).cpu()
+        shared = {**images, "exemplars": features}
+        limit = max(map(len, responses)) + SPARE_TOKENS
+        yield scores, generate_texts(vlm, prompter, members, shared, limit) if with_text else []
 
 
-def inference_batch(
-    prompter: Prompter,
-    prompts: Sequence[Prompt],
-    placement: Placement | None,
-    exemplars: Tensor | None,
-    *,
-    left: bool = False,
-) -> Mapping[str, Any]:
-    """Build a batch without responses, with one branch: `exemplar` if there are exemplars, else `vanilla`."""
-    name = "vanilla" if exemplars is None else "exemplar"
-    branch = make_branch(
-        prompts,
-        [()] * len(prompts),
-        placement if exemplars is not None else None,
-        range(len(prompts)),
-        prompter,
-        left=left,
-    )
-    return {"branches": {name: branch}, "exemplars": exemplars, **stack_images(prompts)}
+def generate_texts(
+    vlm: ExemplarVLM, prompter: Prompter, prompts: Sequence[Prompt], shared: dict[str, Any], limit: int
+) -> list[str]:
+    """Answer greedily in at most `limit` tokens; `shared` holds the images and, to answer with them, the exemplars."""
+    name, placement = ("vanilla", None) if shared["exemplars"] is None else ("exemplar", vlm.placement)
+    branch = make_branch(prompts, [()] * len(prompts), placement, range(len(prompts)), prompter, left=True)
+    batch = send_to_device({**shared, "branches": {name: branch}}, next(vlm.parameters()).device)
+    ids = generate(vlm, batch, name, max_new_tokens=limit, end_id=prompter.end_id, pad_id=prompter.pad_id)
+    return [prompter.decode(row) for row in ids]
 
 
 def label_probabilities(log_likelihoods: Tensor, answers: Sequence[Sequence[int]], labels: int) -> Tensor:

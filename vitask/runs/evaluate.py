@@ -18,10 +18,10 @@ from vitask.errors import UsageError
 from vitask.evaluation.closed_set import answer_images, label_probabilities
 from vitask.evaluation.metrics import label_metrics, set_metrics
 from vitask.evaluation.parsing import AnswerParser
+from vitask.runs.features import exemplar_table
 from vitask.runs.folder import RunFolder, Stopwatch, read_json, say, write_json, write_text
 from vitask.runs.identity import needs_exemplar
 from vitask.runs.train_tsm import probabilities
-from vitask.runs.train_vlm import exemplar_table
 from vitask.runs.tuned import TunedVLM, finished_run, load_run_tsm, load_tuned, pick_device, tsm_folder
 from vitask.training.tsm_data import label_targets
 from vitask.vlm.prompts import PromptTable

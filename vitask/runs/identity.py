@@ -16,7 +16,7 @@ from vitask.config.compose import load_stage
 if TYPE_CHECKING:
     from vitask.config.schema import Config
 
-WEIGHTS = {"vanilla": "vanilla", "ep": "ep", "rda": "alpha", "crt": "beta"}
+WEIGHTS = {"vanilla": "vanilla", "ep": "ep", "rda": "alpha", "crt": "beta", "ranking": "ranking", "csa": "csa"}
 """The config key of each term's weight."""
 
 
@@ -31,6 +31,11 @@ def needs_exemplar(config: Config) -> bool:
     """Say whether the run's VLM sees exemplars, so that it needs a TSM and a connector."""
     weights = term_weights(config)
     return weights["ep"] != 0 or weights["rda"] != 0
+
+
+def needs_tsm(config: Config) -> bool:
+    """Say whether training needs the TSM: for exemplars, or as the teacher of closed-set alignment."""
+    return needs_exemplar(config) or term_weights(config)["csa"] != 0
 
 
 def at_stage(config: Config, stage: str) -> Config:
@@ -49,16 +54,19 @@ def identity(config: Config) -> dict[str, Any]:
     objective = asdict(config.objective)
     parts: dict[str, Any] = {
         **common,
-        "vlm": asdict(config.vlm),
+        "vlm": {key: value for key, value in asdict(config.vlm).items() if key != "feature_cache_gb"},
         "lora": asdict(config.lora),
         "optim": asdict(config.optim),
         "weights": {term: weight for term, weight in weights.items() if weight},
         "reduction": config.objective.reduction,
+        "step": config.step,
         **{term: objective[term] for term in ("rda", "crt") if weights[term]},
+        **({"closed_set": objective["closed_set"]} if weights["ranking"] or weights["csa"] else {}),
     }
+    if needs_tsm(config):
+        parts["tsm"] = identity(at_stage(config, "tsm"))
     if needs_exemplar(config):
         parts |= {
-            "tsm": identity(at_stage(config, "tsm")),
             "exemplar": asdict(config.exemplar),
             "connector": asdict(config.connector),
             "train_connector": config.stage.train_connector,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vitask.config.build import join_ranks
 from vitask.errors import UsageError, VitaskError
 from vitask.runs.folder import RunFolder, is_main, say, wait_for_everyone
-from vitask.runs.identity import at_stage, needs_exemplar, run_folder
+from vitask.runs.identity import at_stage, needs_tsm, run_folder
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config
@@ -48,7 +48,7 @@ def prerequisites(config: Config) -> list[Config]:
     if config.stage.name == "tsm":
         return []
     names = [
-        *(["tsm"] if needs_exemplar(config) else []),
+        *(["tsm"] if needs_tsm(config) else []),
         *([config.stage.init_from] if config.stage.init_from else []),
     ]
     return [at_stage(config, name) for name in names]

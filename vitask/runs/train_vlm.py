@@ -21,23 +21,23 @@ from vitask.config.build import (
     build_vlm,
 )
 from vitask.errors import UsageError
-from vitask.runs.folder import RunFolder, Stopwatch, stage_summary
-from vitask.runs.identity import at_stage, needs_exemplar, run_folder, term_weights
+from vitask.runs.features import exemplar_table, prompts_and_features
+from vitask.runs.folder import RunFolder, Stopwatch, say, stage_summary
+from vitask.runs.identity import at_stage, needs_exemplar, needs_tsm, run_folder, term_weights
 from vitask.runs.tuned import describe, load_run_tsm, require_connector
+from vitask.training.candidates import Candidates
 from vitask.training.checkpoint import Checkpoints
 from vitask.training.loop import Loop
 from vitask.training.recorder import Recorder
 from vitask.training.vitask_data import VITaskTrainingData
 from vitask.training.vitask_task import VITask
-from vitask.tsm import build_transform, cached_exemplars
 from vitask.vlm.adapt import assert_trainable, trainable_groups
-from vitask.vlm.prompts import PromptTable
+from vitask.vlm.families.check import check_family
+from vitask.vlm.packed import why_not_packed
 from vitask.vlm.saving import load_weights, save_vlm
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config
-    from vitask.data import TaskData
-    from vitask.tsm import TSM, ExemplarTable
     from vitask.vlm.model import ExemplarVLM
 
 
@@ -48,18 +48,33 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     task = build_task(config.data, config.seed, config.cache)
     run.begin(config, task)
     accelerator = build_accelerator(config.launch, config.logger, run.path)
-    tsm = load_run_tsm(run_folder(at_stage(config, "tsm")), task.labels) if needs_exemplar(config) else None
-    placement = build_placement(config.exemplar, tsm) if tsm else None
-    width = tsm.feature_dim(config.exemplar.features) if tsm else None
+    tsm = load_run_tsm(run_folder(at_stage(config, "tsm")), task.labels) if needs_tsm(config) else None
+    placement = build_placement(config.exemplar, tsm) if needs_exemplar(config) else None
+    width = tsm.feature_dim(config.exemplar.features) if needs_exemplar(config) else None
     vlm, prompter = build_vlm(config, width, placement)
     parts = prepare(vlm, config)
     responses = [prompter.response(answer.text) for answer in task.answers]
     objective = build_objective(config.objective, term_weights(config), responses)
     instruction = build_instruction(config.data, task)
-    prompts = PromptTable(task.splits["train"]["image"], prompter, instruction)
+    prompts, features = prompts_and_features(vlm, prompter, task, instruction, config, accelerator)
+    if vlm.family.notice:
+        say(vlm.family.notice)
+        check_family(vlm.eval(), prompter.prompt(prompts.images[0], instruction), prompter)
     exemplars = exemplar_table(tsm, task, "train", config, accelerator.device) if tsm else None
-    negatives = build_negatives(config.objective.crt, task, config.seed)
-    data = VITaskTrainingData(task, prompts, responses, objective.branches, placement, exemplars, negatives)
+    data = VITaskTrainingData(
+        task,
+        prompts,
+        responses,
+        objective.branches,
+        packed=choose_packed(config.step, vlm),
+        placement=placement,
+        exemplars=exemplars,
+        negatives=build_negatives(config.objective.crt, task, config.seed),
+        candidates=Candidates(
+            task, config.objective.closed_set.limit, config.seed, exemplars.logits if exemplars else None
+        ),
+        image_features=features,
+    )
     loop = Loop(
         VITask(vlm, objective),
         data,
@@ -97,18 +112,12 @@ def prepare(vlm: ExemplarVLM, config: Config) -> dict[str, tuple[int, int]]:
     return trainable_groups(vlm)
 
 
-def exemplar_table(tsm: TSM, task: TaskData, split: str, config: Config, device: Any) -> ExemplarTable:
-    """Return the TSM's features and logits of a whole split, from the cache if they are there."""
-    return cached_exemplars(
-        tsm,
-        task.splits[split]["image"],
-        kind=config.exemplar.features,
-        transform=build_transform(tsm.data_config, None, training=False),
-        data_fingerprint=f"{task.fingerprint}/{split}",
-        cache_dir=f"{config.cache}/exemplars",
-        device=device,
-        workers=config.launch.workers,
-    )
+def choose_packed(step: str, vlm: ExemplarVLM) -> bool:
+    """Whether to train on packed batches; says so when the model cannot take them."""
+    reason = why_not_packed(vlm.base) if step == "packed" else None
+    if reason is not None:
+        say(f"step=packed is not possible here, every branch takes a pass of its own: {reason}")
+    return step == "packed" and reason is None
 
 
 def print_parts(parts: dict[str, tuple[int, int]], vlm: ExemplarVLM) -> None:

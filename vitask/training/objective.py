@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vitask.losses import IGNORE_INDEX, CRTLoss, RDALoss, VanillaLoss, count_valid, crt_positions
+from vitask.losses import (
+    IGNORE_INDEX,
+    CRTLoss,
+    CSALoss,
+    RankingLoss,
+    RDALoss,
+    VanillaLoss,
+    closed_set_positions,
+    count_valid,
+    crt_positions,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,16 +25,20 @@ BRANCHES = {
     "ep": ("exemplar",),
     "rda": ("vanilla", "exemplar"),
     "crt": ("vanilla", "negative"),
+    "ranking": ("labels",),
+    "csa": ("labels",),
 }
 """The branches that each term compares, in the order in which its loss takes them."""
+CLOSED_SET = ("ranking", "csa")
+"""The terms that look at the likelihoods of a closed set rather than at response tokens."""
 
 
 class Objective:
-    """L_Van + L_EP + alpha L_RDA + beta L_CRT, any of them absent when its weight is 0.
+    """L_Van + L_EP + alpha L_RDA + beta L_CRT, and two closed-set terms of our own; any is absent when its weight is 0.
 
     Args:
-        weights: weight by term (`vanilla`, `ep`, `rda`, `crt`). A term at 0, and a branch that only it needs, are never
-            computed.
+        weights: weight by term (`vanilla`, `ep`, `rda`, `crt`, `ranking`, `csa`). A term at 0, and a branch that only
+            it needs, are never computed.
         temperature: of RDA; 1 in the paper.
         direction: of RDA's divergence; `"student_first"` in the paper.
         detach_teacher: whether RDA's teacher gets no gradient; `False` is the paper's RDA*.
@@ -32,6 +46,8 @@ class Objective:
         label_tokens: the closed set of responses as token ids, for `crt_tokens="branching"`.
         reduction: `"token"` or `"sequence"`; the paper says only "averaged over the batch".
         ramp: fraction of training over which the weight of `rda` grows linearly from 0; 0 for none (paper).
+        closed_set_temperature: divides the log-likelihoods of the closed set in `ranking` and `csa`.
+        teacher_temperature: divides the TSM's logits in `csa`.
 
     Raises:
         ValueError: a term or an option is unknown, or no term has a weight.
@@ -52,6 +68,8 @@ class Objective:
         label_tokens: Sequence[Sequence[int]] | None = None,
         reduction: str = "token",
         ramp: float = 0.0,
+        closed_set_temperature: float = 1.0,
+        teacher_temperature: float = 1.0,
     ) -> None:
         if unknown := sorted(weights.keys() - BRANCHES.keys()):
             raise ValueError(f"no term is called {', '.join(unknown)}; there are {', '.join(BRANCHES)}")
@@ -69,6 +87,8 @@ class Objective:
                 temperature=temperature, direction=direction, detach_teacher=detach_teacher, reduction=reduction
             ),
             "crt": CRTLoss(tokens=crt_tokens, label_tokens=label_tokens, reduction=reduction),
+            "ranking": RankingLoss(temperature=closed_set_temperature),
+            "csa": CSALoss(temperature=closed_set_temperature, teacher_temperature=teacher_temperature),
         }
 
     def weight(self, term: str, progress: float) -> float:
@@ -76,35 +96,23 @@ class Objective:
         ramped = min(1.0, progress / self.ramp) if term == "rda" and self.ramp > 0 else 1.0
         return self.weights[term] * ramped
 
-    def counts(self, labels: Tensor, has_negative: Tensor) -> dict[str, Tensor]:
+    def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Count what each term is averaged over, to be summed over micro-batches and ranks.
 
         Args:
-            labels: response tokens `(B, R)`, `IGNORE_INDEX` on padding.
-            has_negative: `(B,)` bool, whether a sample has a negative image.
+            batch: `labels (B, R)`, the response tokens, `IGNORE_INDEX` on padding; for `crt` also `has_negative (B,)`
+                bool, whether a sample has a negative image; for the closed-set terms what `Candidates` describes.
         """
-        masks = dict.fromkeys(self.terms, labels != IGNORE_INDEX)
-        if "crt" in masks:
-            crt = self.losses["crt"]
-            masks["crt"] = crt_positions(
-                labels, tokens=crt.tokens, label_tokens=crt.label_tokens, mask=has_negative[:, None]
-            )
-        return {term: count_valid(mask, self.reduction) for term, mask in masks.items()}
+        return {term: self._count(term, batch) for term in self.terms}
 
     def __call__(
-        self,
-        logits: Mapping[str, Tensor],
-        labels: Tensor,
-        has_negative: Tensor,
-        totals: Mapping[str, Tensor],
-        progress: float,
+        self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any], totals: Mapping[str, Tensor], progress: float
     ) -> dict[str, Tensor]:
         """Compute the parts and their weighted sum.
 
         Args:
-            logits: response logits `(B, R, V)` by branch.
-            labels: response tokens `(B, R)`.
-            has_negative: `(B,)` bool.
+            outputs: response logits `(B, R, V)` by branch; `labels (B, K)`, the log-likelihoods of the closed set.
+            batch: as in `counts`.
             totals: the counts of the whole optimiser step by term.
             progress: fraction of training done, in [0, 1].
 
@@ -113,7 +121,26 @@ class Objective:
         """
         parts = {}
         for term in self.terms:
-            branches = [logits[name] for name in BRANCHES[term]]
-            options = {"mask": has_negative[:, None]} if term == "crt" else {}
-            parts[term] = self.losses[term](*branches, labels, normalizer=totals[term], **options)
+            arguments, options = self._arguments(term, batch)
+            compared = [outputs[name] for name in BRANCHES[term]]
+            parts[term] = self.losses[term](*compared, *arguments, normalizer=totals[term], **options)
         return {"loss": sum(self.weight(term, progress) * part for term, part in parts.items()), **parts}
+
+    def _count(self, term: str, batch: Mapping[str, Any]) -> Tensor:
+        if term in CLOSED_SET:
+            closed = batch["closed_set"]
+            positions = closed_set_positions(closed["valid"], membership=closed.get("membership"))
+            return count_valid(positions, "sequence")
+        labels = batch["labels"]
+        if term != "crt":
+            return count_valid(labels != IGNORE_INDEX, self.reduction)
+        crt, mask = self.losses["crt"], batch["has_negative"][:, None]
+        positions = crt_positions(labels, tokens=crt.tokens, label_tokens=crt.label_tokens, mask=mask)
+        return count_valid(positions, self.reduction)
+
+    def _arguments(self, term: str, batch: Mapping[str, Any]) -> tuple[list[Tensor], dict[str, Any]]:
+        """What a term's loss takes behind the branches that it compares."""
+        if term in CLOSED_SET:
+            closed = batch["closed_set"]
+            return [closed["targets" if term == "ranking" else "teacher"]], {"membership": closed.get("membership")}
+        return [batch["labels"]], {"mask": batch["has_negative"][:, None]} if term == "crt" else {}

@@ -25,10 +25,11 @@ def epoch_steps(samples: int, batch_size: int, *, seed: int, epoch: int) -> list
 def rank_share(step: Sequence[Any], rank: int, ranks: int) -> Sequence[Any]:
     """Return one rank's part of an optimiser step.
 
-    A step that does not divide by the number of ranks is trimmed, so that all ranks take part alike; a step smaller
-    than that number is given to every rank whole.
+    Shares are consecutive. A step that does not divide by the number of ranks is trimmed, so that all ranks take part
+    alike; a step smaller than that number is given to every rank whole.
     """
-    return step[rank : len(step) - len(step) % ranks : ranks] if len(step) >= ranks else step
+    share = len(step) // ranks
+    return step[rank * share : (rank + 1) * share] if share else step
 
 
 def random_state() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The VLM's training split: prompts, responses, exemplars and CRT negatives, as the branches of a batch."""
+"""The VLM's training split: prompts, responses, exemplars, CRT negatives and label sets, as batches of either form."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import torch
 
 from vitask.data import BatchNegatives, DatasetNegatives
 from vitask.losses import IGNORE_INDEX
-from vitask.vlm.inputs import make_branch, stack_images
+from vitask.vlm.inputs import label_branch, make_branch, stack_images
+from vitask.vlm.packing import Continuation, pack
 
 if TYPE_CHECKING:
     from vitask.data import TaskData
+    from vitask.training.candidates import Candidates
     from vitask.tsm.exemplar_file import ExemplarTable
+    from vitask.vlm.image_cache import ImageFeatures
     from vitask.vlm.inputs import Placement
     from vitask.vlm.prompts import Prompt, PromptTable
 
@@ -21,16 +24,19 @@ NO_NEGATIVE = -1
 
 
 class VITaskTrainingData:
-    """Items are (index, negative index); a batch holds only the branches that the objective needs.
+    """Items are (epoch, index, negative index); a batch holds only the branches that the objective needs.
 
     Args:
         task: the data.
         prompts: the training split's prompts.
         responses: token ids of every answer, by the index of the answer.
-        branches: the branches to build, of `vanilla`, `exemplar`, `negative`.
+        branches: what to compute, of `vanilla`, `exemplar`, `negative` and `labels`.
+        packed: build the packed form of a batch rather than the plain one.
         placement: where the exemplar goes, if there is an `exemplar` branch.
         exemplars: the TSM's features by index, likewise.
         negatives: how CRT's negative images are drawn, from the data set (paper) or the batch.
+        candidates: the answers that each sample is scored against, for `labels`.
+        image_features: what the vision tower gives for each image, if it was computed before.
     """
 
     def __init__(
@@ -39,62 +45,114 @@ class VITaskTrainingData:
         prompts: PromptTable,
         responses: Sequence[Sequence[int]],
         branches: Sequence[str],
+        *,
+        packed: bool = True,
         placement: Placement | None = None,
         exemplars: ExemplarTable | None = None,
         negatives: BatchNegatives | DatasetNegatives | None = None,
+        candidates: Candidates | None = None,
+        image_features: ImageFeatures | None = None,
     ) -> None:
         self.answers = task.splits["train"]["answer"][:]
         self.prompts = prompts
         self.responses = responses
         self.branches = tuple(branches)
+        self.packed = packed
         self.placement = placement
         self.exemplars = exemplars
         self.negatives = negatives if "negative" in branches else None
+        self.candidates = candidates if "labels" in branches else None
+        self.features = image_features
 
     def __len__(self) -> int:
         """Number of training images."""
         return len(self.answers)
 
-    def keys(self, epoch: int, steps: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
-        """Return (index, negative index or -1) for every item; negatives from the batch are drawn over all ranks."""
-        return [list(zip(step, self._negatives(epoch, step), strict=True)) for step in steps]
+    def keys(self, epoch: int, steps: Sequence[Sequence[int]]) -> list[list[tuple[int, int, int]]]:
+        """Return (epoch, index, negative index or -1) for every item; negatives are drawn over all ranks."""
+        return [
+            [(epoch, index, negative) for index, negative in zip(step, self._negatives(epoch, step), strict=True)]
+            for step in steps
+        ]
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """Return the prompts, the response and the exemplar of one item."""
-        index, negative = key
+    def __getitem__(self, key: tuple[int, int, int]) -> dict[str, Any]:
+        """Return the prompts, the response, the exemplar and the candidates of one item."""
+        epoch, index, negative = key
+        answer = self.answers[index]
         return {
             "index": index,
             "negative": negative,
-            "prompts": {i: self.prompts[i] for i in key if i != NO_NEGATIVE},
-            "response": self.responses[self.answers[index]],
+            "answer": answer,
+            "prompts": {i: self.prompts[i] for i in (index, negative) if i != NO_NEGATIVE},
             "exemplar": self.exemplars.features[index] if "exemplar" in self.branches else None,
+            "candidates": self.candidates.draw(epoch, index, answer) if self.candidates else None,
         }
 
     def collate(self, items: Sequence[dict[str, Any]]) -> Mapping[str, Any]:
-        """Build a micro-batch as `ExemplarVLM.forward` takes it, with `labels (B, R)` and `has_negative (B,)`."""
+        """Build a micro-batch as `ExemplarVLM.forward` takes it, with what `Objective` reads."""
         prompts: dict[int, Prompt] = {}
-        for item in items:
-            prompts.update(item["prompts"])
-        place = {index: number for number, index in enumerate(prompts)}
+        for own_first in (True, False):
+            for item in items:
+                prompts.update({i: p for i, p in item["prompts"].items() if (i == item["index"]) == own_first})
+        place = {index: row for row, index in enumerate(prompts)}
         own = [item["index"] for item in items]
-        other = [item["index"] if item["negative"] == NO_NEGATIVE else item["negative"] for item in items]
-        responses = [item["response"] for item in items]
+        responses = [self.responses[item["answer"]] for item in items]
         batch: dict[str, Any] = {
             "id": torch.tensor(own),
             "labels": pad_responses(responses),
             "has_negative": torch.tensor([item["negative"] != NO_NEGATIVE for item in items]),
-            "branches": {},
-            **stack_images(list(prompts.values())),
+            **self._images(prompts),
         }
-        for name in self.branches:
-            rows = other if name == "negative" else own
-            placement = self.placement if name == "exemplar" else None
-            batch["branches"][name] = make_branch(
-                [prompts[i] for i in rows], responses, placement, [place[i] for i in rows], self.prompts.prompter
-            )
         if "exemplar" in self.branches:
             batch["exemplars"] = torch.stack([item["exemplar"] for item in items])
-        return batch
+        if self.candidates:
+            chosen = [item["candidates"] for item in items]
+            batch["closed_set"] = self.candidates.describe(chosen, own, [item["answer"] for item in items])
+        rows = {"negative": [place[_shown(item)] for item in items]}
+        build = self._packed if self.packed else self._plain
+        return {**batch, **build(items, list(prompts.values()), responses, rows)}
+
+    def _images(self, prompts: Mapping[int, Prompt]) -> dict[str, Any]:
+        """Return the image inputs, or the image features, of the images of a batch."""
+        if self.features is None:
+            return stack_images(list(prompts.values()), self.prompts.prompter)
+        counts = [prompt.image_tokens for prompt in prompts.values()]
+        return {"image_features": self.features.gather(list(prompts)), "image_tokens": counts}
+
+    def _packed(
+        self, items: Sequence[dict[str, Any]], prompts: Sequence[Prompt], responses: Sequence[Sequence[int]], rows: Any
+    ) -> dict[str, Any]:
+        own = range(len(items))
+        branches = {
+            name: [
+                Continuation(row, response, exemplar=name == "exemplar")
+                for row, response in zip(rows.get(name, own), responses, strict=True)
+            ]
+            for name in self.branches
+            if name != "labels"
+        }
+        sets = [[Continuation(row, response) for response in self._labels(items[row])] for row in own]
+        label_sets = sets if self.candidates else ()
+        return {"packed": pack(prompts, self.prompts.prompter, self.placement, branches, label_sets)}
+
+    def _plain(
+        self, items: Sequence[dict[str, Any]], prompts: Sequence[Prompt], responses: Sequence[Sequence[int]], rows: Any
+    ) -> dict[str, Any]:
+        own, prompter = range(len(items)), self.prompts.prompter
+        branches = {}
+        for name in self.branches:
+            images = rows.get(name, own)
+            shown = [prompts[row] for row in images]
+            if name == "labels":
+                branches[name] = label_branch(shown, images, list(map(self._labels, items)), prompter)
+            else:
+                placement = self.placement if name == "exemplar" else None
+                branches[name] = make_branch(shown, responses, placement, images, prompter)
+        return {"branches": branches}
+
+    def _labels(self, item: dict[str, Any]) -> list[Sequence[int]]:
+        """The responses that an item is scored against."""
+        return [self.responses[answer] for answer in item["candidates"] or ()]
 
     def _negatives(self, epoch: int, step: Sequence[int]) -> Sequence[int]:
         if self.negatives is None:
@@ -103,6 +161,11 @@ class VITaskTrainingData:
         if isinstance(self.negatives, BatchNegatives):
             return [NO_NEGATIVE if row == NO_NEGATIVE else step[row] for row in drawn]
         return drawn
+
+
+def _shown(item: Mapping[str, Any]) -> int:
+    """The image behind which CRT's negative branch reads the response: without a negative, the sample's own."""
+    return item["index"] if item["negative"] == NO_NEGATIVE else item["negative"]
 
 
 def pad_responses(responses: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 if TYPE_CHECKING:
@@ -28,10 +29,15 @@ class VITask(nn.Module):
         self.objective = objective
 
     def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Count what each loss part is averaged over in this micro-batch."""
-        return self.objective.counts(batch["labels"], batch["has_negative"])
+        """Count what each loss part is averaged over in this micro-batch, and its samples."""
+        return {**self.objective.counts(batch), "samples": torch.tensor(len(batch["id"]), device=batch["id"].device)}
 
     def forward(self, batch: Mapping[str, Any], totals: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
-        """Return `{"loss", part, ...}` of one micro-batch, normalised by the totals of the whole optimiser step."""
-        logits = self.vlm(batch, self.objective.branches)
-        return self.objective(logits, batch["labels"], batch["has_negative"], totals, progress)
+        """Return `{"loss", part, ...}` of one micro-batch, normalised by the totals of the whole optimiser step.
+
+        With CRT also `without_negative`, the share of samples that have no negative image and so no part in it.
+        """
+        parts = self.objective(self.vlm(batch), batch, totals, progress)
+        if "crt" in parts:
+            parts["without_negative"] = (~batch["has_negative"]).sum() / totals["samples"]
+        return parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from vitask.errors import UsageError, VitaskError
@@ -54,7 +54,8 @@ def add_lora(
     names = tuple(targets or family.lora_targets)
     check_targets(model, family, names)
     whole = [
-        path for path, wanted in ((family.vision_tower, train_tower), (family.projector, train_projector)) if wanted
+        *(path for part in family.projector if train_projector for path in whole_modules(model, part)),
+        *(whole_modules(model, family.vision_tower, family.projector) if train_tower else ()),
     ]
     config = LoraConfig(
         r=rank,
@@ -66,6 +67,18 @@ def add_lora(
     with warnings.catch_warnings():  # peft asks transformers for an attribute by its old name
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         return get_peft_model(model, config)
+
+
+def whole_modules(model: nn.Module, path: str, without: Sequence[str] = ()) -> list[str]:
+    """Name the fewest modules that peft can copy and that hold all parameters of a part, without other parts inside."""
+    from torch import nn
+
+    module = model.get_submodule(path)
+    if path in without or not any(True for _ in module.parameters()):
+        return []
+    if not isinstance(module, nn.ModuleList) and not any(other.startswith(f"{path}.") for other in without):
+        return [path]
+    return [part for name, _ in module.named_children() for part in whole_modules(model, f"{path}.{name}", without)]
 
 
 def check_targets(model: nn.Module, family: Family, names: Iterable[str]) -> None:
@@ -106,9 +119,10 @@ def _part(name: str, family: Family) -> str:
         return "connector"
     if f".{family.language_model}." in name and ".lora_" in name:
         return "LoRA on the language model"
-    for part, path in (("vision tower", family.vision_tower), ("projector", family.projector)):
-        if f".{path}.modules_to_save." in name:
-            return part
+    if ".modules_to_save." in name:
+        for part, paths in (("projector", family.projector), ("vision tower", (family.vision_tower,))):
+            if any(f".{path}." in name for path in paths):
+                return part
     raise VitaskError(f"parameter {name} would train, but belongs to no part that should")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+from vitask.vlm.packed import packed_outputs
+from vitask.vlm.plain import plain_outputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +47,7 @@ class ExemplarVLM(nn.Module):
         self.family = family
         self.connector = connector
         self.placement = placement
-        self.image_token_id = family.image_token_id(self.base)
+        self.image_token_id = family.image_token_id(self.base.config)
 
     @property
     def base(self) -> PreTrainedModel:
@@ -54,82 +57,78 @@ class ExemplarVLM(nn.Module):
     @property
     def image_modules(self) -> list[nn.Module]:
         """The vision tower and the VLM's own projector."""
-        return [self.base.get_submodule(path) for path in (self.family.vision_tower, self.family.projector)]
+        return [self.base.get_submodule(path) for path in (self.family.vision_tower, *self.family.projector)]
 
     def train(self, mode: bool = True) -> ExemplarVLM:
         """Switch to training mode, except for image modules in which nothing trains: they keep no dropout."""
         super().train(mode)
-        for module in self.image_modules:
-            if not any(p.requires_grad for p in module.parameters()):
+        for module in (part for whole in self.image_modules for part in whole.modules()):
+            parameters = list(module.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
                 module.eval()
         return self
 
     def encode_images(self, images: Mapping[str, Tensor]) -> Tensor:
-        """Return the image embeddings of a batch, `(total image tokens, D)`; no graph is kept for a frozen encoder."""
+        """Return the image embeddings of a batch, `(total image tokens, L, D)`, L being 1 for most families.
+
+        No graph is kept for a frozen encoder.
+        """
         frozen = not any(p.requires_grad for module in self.image_modules for p in module.parameters())
         with torch.no_grad() if frozen else nullcontext():
             return self.family.encode_images(self.base, images)
 
-    def embed(
-        self, branch: Mapping[str, Tensor], image_features: Sequence[Tensor], exemplars: Tensor | None = None
-    ) -> Tensor:
-        """Embed a branch's tokens and put image embeddings and exemplars in their places.
+    def image_features(self, batch: Mapping[str, Any]) -> Sequence[Tensor]:
+        """Return the features of each image of a batch: those that it brings along, or else freshly encoded ones."""
+        features = batch["image_features"] if "image_features" in batch else self.encode_images(batch["images"])
+        return features.split(batch["image_tokens"])
+
+    def decoder_inputs(
+        self, tokens: Mapping[str, Any], image_features: Sequence[Tensor], exemplars: Tensor | None = None
+    ) -> dict[str, Any]:
+        """Embed tokens and put image embeddings and exemplars in their places.
 
         Args:
-            branch: `input_ids (B, T)`, and `image_index (B,)`, the image of each row, unless no row holds an image;
-                `exemplar_mask (B, T)` marks the exemplar's slots.
-            image_features: one `(tokens, D)` tensor an image.
-            exemplars: connector outputs `(B, K, D)`, if the branch has slots.
+            tokens: `input_ids (B, T)` and `position_ids (P, B, T)`; `image_index`, the image of each row that holds
+                one, if any does; `exemplar_mask (B, T)` marks the exemplar's slots.
+            image_features: one `(tokens, L, D)` tensor an image.
+            exemplars: connector outputs `(N, K, D)` for the rows that have slots, in order.
 
         Returns:
-            Embeddings `(B, T, D)`.
+            The decoder's arguments but for the attention mask.
         """
-        embeddings = self.base.get_input_embeddings()(branch["input_ids"])
-        if "image_index" in branch:
-            rows = torch.cat([image_features[i] for i in branch["image_index"].tolist()])
-            places = (branch["input_ids"] == self.image_token_id).unsqueeze(-1)
-            embeddings = embeddings.masked_scatter(places, rows.to(embeddings.dtype))
+        embeddings = self.base.get_input_embeddings()(tokens["input_ids"])
+        options: dict[str, Any] = {}
+        if tokens.get("image_index"):
+            features = torch.cat([image_features[i] for i in tokens["image_index"]]).to(embeddings)
+            places = tokens["input_ids"] == self.image_token_id
+            embeddings = embeddings.masked_scatter(places.unsqueeze(-1), features[:, 0])
+            options = self.family.decoder_options(places, features[:, 1:])
         if exemplars is not None:
-            places = branch["exemplar_mask"].unsqueeze(-1)
+            places = tokens["exemplar_mask"].unsqueeze(-1)
             embeddings = embeddings.masked_scatter(places, exemplars.to(embeddings.dtype))
-        return embeddings
+        positions = tokens["position_ids"]
+        positions = positions[0] if len(positions) == 1 else positions
+        return {"inputs_embeds": embeddings, "position_ids": positions, **options}
 
-    def decode(self, embeddings: Tensor, attention_mask: Tensor, **options: Any) -> Any:
-        """Run the language model on embeddings `(B, T, D)`; the Hugging Face output holds `last_hidden_state`."""
-        options.setdefault("use_cache", False)
-        return self.base.base_model(inputs_embeds=embeddings, attention_mask=attention_mask, **options)
+    def decode(self, inputs: Mapping[str, Any], attention_mask: Tensor) -> Tensor:
+        """Run the decoder on what `decoder_inputs` gives; return its last hidden states `(B, T, D)`."""
+        decoder = self.base.get_submodule(self.family.language_model)
+        return decoder(**inputs, attention_mask=attention_mask, use_cache=False).last_hidden_state
 
     def head(self, hidden: Tensor) -> Tensor:
         """Map hidden states `(..., D)` to vocabulary logits `(..., V)`."""
         return self.base.get_output_embeddings()(hidden)
 
-    def branch_inputs(self, batch: Mapping[str, Any], names: Iterable[str]) -> dict[str, Tensor]:
-        """Embed several branches of a batch, encoding its images and mapping its exemplars only if a branch asks."""
-        chosen = {name: batch["branches"][name] for name in names}
-        features: Sequence[Tensor] = ()
-        if any("image_index" in branch for branch in chosen.values()):
-            features = self.encode_images(batch["images"]).split(batch["image_tokens"])
-        return {
-            name: self.embed(branch, features, self.connector(batch["exemplars"]) if name == "exemplar" else None)
-            for name, branch in chosen.items()
-        }
-
-    def forward(self, batch: Mapping[str, Any], names: Iterable[str]) -> dict[str, Tensor]:
-        """Compute the response logits of several branches, one forward pass of the language model each.
+    def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Compute what the batch asks for, in its own form.
 
         Args:
-            batch: `branches` (by name: `input_ids`, `attention_mask`, `exemplar_mask` `(B, T)`, `answer_positions`
-                `(B, R)`, `image_index (B,)`), `images` (the processor's image inputs of all distinct images),
-                `image_tokens` (their numbers of embeddings) and `exemplars (B, K, exemplar_dim)`.
-            names: the branches to compute, of `vanilla`, `exemplar`, `negative`.
+            batch: either `branches` (see `plain_outputs`) or `packed` (see `packed_outputs`), with what both share:
+                `images` (the processor's image inputs of all distinct images) or `image_features`, `image_tokens`
+                (their numbers of embeddings) and `exemplars (N, K, exemplar_dim)`.
 
         Returns:
-            Logits `(B, R, V)` by branch; entry `r` predicts response token `r`, whatever the branch's prefix.
+            Logits `(B, R, V)` by branch (`vanilla`, `exemplar`, `negative`); entry `r` predicts response token `r`,
+            whatever stands before it. `labels`, if asked for: the log-likelihoods `(B, K)` of a closed set.
         """
-        logits = {}
-        for name, embeddings in self.branch_inputs(batch, names).items():
-            branch = batch["branches"][name]
-            hidden = self.decode(embeddings, branch["attention_mask"]).last_hidden_state
-            positions = branch["answer_positions"].unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-            logits[name] = self.head(hidden.gather(1, positions))
-        return logits
+        return (packed_outputs if "packed" in batch else plain_outputs)(self, batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,9 @@ from vitask.errors import VitaskError
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
-    from transformers import ProcessorMixin
+    from transformers import PretrainedConfig, ProcessorMixin
+
+    from vitask.vlm.families import Family
 
 CACHE_BYTES = 256 << 20
 _TEXT_KEYS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
@@ -22,13 +24,19 @@ _TEXT_KEYS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_id
 class Prompt:
     """A conversation up to the point where the answer begins, in three runs of token ids.
 
-    `head` ends with the last image placeholder, `body` is the rest of the user's turn, `tag` opens the assistant's
-    turn. `images` holds the model's image inputs for this one image.
+    Attributes:
+        head: ends with the last image placeholder.
+        body: the rest of the user's turn.
+        tag: opens the assistant's turn.
+        positions: of the head's tokens, `(P, len(head))` int64; what follows goes on by 1 a token.
+        images: the model's image inputs for this one image.
+        image_tokens: how many embeddings the image becomes.
     """
 
     head: tuple[int, ...]
     body: tuple[int, ...]
     tag: tuple[int, ...]
+    positions: Tensor
     images: Mapping[str, Tensor]
     image_tokens: int
 
@@ -38,7 +46,8 @@ class Prompter:
 
     Args:
         processor: the VLM's processor (tokenizer, image processor, chat template).
-        image_token_id: id of the placeholder that stands for one image embedding.
+        family: the seam to the VLM's family.
+        config: the VLM's configuration.
         image_options: keyword arguments for the image processor, for example `{"crop_to_patches": False}`.
 
     Raises:
@@ -46,13 +55,19 @@ class Prompter:
     """
 
     def __init__(
-        self, processor: ProcessorMixin, image_token_id: int, image_options: Mapping[str, Any] | None = None
+        self,
+        processor: ProcessorMixin,
+        family: Family,
+        config: PretrainedConfig,
+        image_options: Mapping[str, Any] | None = None,
     ) -> None:
         if not getattr(processor, "chat_template", None):
             raise VitaskError("vlm.path: the checkpoint has no chat template, so instructions cannot be rendered")
         self.processor = processor
         self.tokenizer = processor.tokenizer
-        self.image_token_id = image_token_id
+        self.family = family
+        self.config = config
+        self.image_token_id = family.image_token_id(config)
         self.image_options = dict(image_options or {})
         self.pad_id = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id
         self._rendered: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -83,11 +98,14 @@ class Prompter:
         if self.image_token_id not in ids:
             raise VitaskError("vlm.path: the processor left no image token in the prompt; the image would be ignored")
         end_of_image = len(ids) - ids[::-1].index(self.image_token_id)
+        images = {key: value for key, value in encoded.items() if key not in _TEXT_KEYS}
+        positions = self.family.positions(self.config, encoded["input_ids"][0, :end_of_image], images)
         return Prompt(
             head=tuple(ids[:end_of_image]),
             body=tuple(ids[end_of_image : len(ids) - len(tag)]),
             tag=tag,
-            images={key: value for key, value in encoded.items() if key not in _TEXT_KEYS},
+            positions=positions,
+            images=images,
             image_tokens=ids.count(self.image_token_id),
         )
 
@@ -108,13 +126,21 @@ class Prompter:
         user = _message("user", [{"type": "image"}, {"type": "text", "text": instruction}])
         text = self.processor.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
         turn = self.processor.apply_chat_template([user], add_generation_prompt=False, tokenize=False)
-        tag = self.tokenizer(text[len(turn) :], add_special_tokens=False)["input_ids"] if text.startswith(turn) else []
+        opening = self._opening(text, turn, instruction)
         whole = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if not tag or whole[-len(tag) :] != tag:
-            raise VitaskError(
-                "vlm.path: the chat template does not end a prompt with an assistant tag of its own tokens"
-            )
-        return text, tuple(tag)
+        for candidate in (opening, opening.strip()):  # a tokenizer may join the space before it to it
+            tag = self.tokenizer(candidate, add_special_tokens=False)["input_ids"]
+            if tag and whole[-len(tag) :] == tag:
+                return text, tuple(tag)
+        raise VitaskError("vlm.path: the chat template does not end a prompt with an assistant tag of its own tokens")
+
+    def _opening(self, text: str, turn: str, instruction: str) -> str:
+        """Return the assistant tag, or the end of the user's turn if the template puts no tag before an answer."""
+        if text != turn:
+            return text[len(turn) :] if text.startswith(turn) else ""
+        _, lead, _ = self._frame
+        _, found, behind = text.rpartition(instruction)
+        return behind if found and not lead.strip() else ""
 
     @cached_property
     def _frame(self) -> tuple[str, str, int]:
@@ -126,7 +152,7 @@ class Prompter:
         whole = self.processor.apply_chat_template([user, answer], tokenize=False)
         start = whole.rindex(marker)
         lead = whole[len(opened) : start] if whole.startswith(opened) else ""
-        tail = self.tokenizer(whole[start + len(marker) :], add_special_tokens=False)["input_ids"]
+        tail = self.tokenizer(whole[start + len(marker) :].strip(), add_special_tokens=False)["input_ids"]
         return opened, lead, tail[0] if tail else self.tokenizer.eos_token_id
 
 
@@ -137,12 +163,16 @@ class PromptTable:
         images: the split's PIL images by index.
         prompter: tokenises image and instruction.
         instruction: the rendered instruction.
+        with_inputs: keep the model's image inputs too; without them, their features must come from elsewhere.
     """
 
-    def __init__(self, images: Sequence[Image], prompter: Prompter, instruction: str) -> None:
+    def __init__(
+        self, images: Sequence[Image], prompter: Prompter, instruction: str, *, with_inputs: bool = True
+    ) -> None:
         self.images = images
         self.prompter = prompter
         self.instruction = instruction
+        self.with_inputs = with_inputs
         self._kept: dict[int, Prompt] = {}
         self._bytes = 0
 
@@ -155,7 +185,9 @@ class PromptTable:
         if index in self._kept:
             return self._kept[index]
         prompt = self.prompter.prompt(self.images[index], self.instruction)
-        size = sum(tensor.nbytes for tensor in prompt.images.values())
+        if not self.with_inputs:
+            prompt = replace(prompt, images={})
+        size = sum(tensor.nbytes for tensor in prompt.images.values()) + prompt.positions.nbytes
         if self._bytes + size <= CACHE_BYTES:
             self._kept[index] = prompt
             self._bytes += size

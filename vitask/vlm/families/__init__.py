@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from vitask.errors import UsageError
+from typing import TYPE_CHECKING
+
 from vitask.vlm.families.base import Family
+from vitask.vlm.families.generic import Generic
+from vitask.vlm.families.idefics import Idefics
 from vitask.vlm.families.internvl import InternVL
+from vitask.vlm.families.llava import Llava
+from vitask.vlm.families.qwen_vl import Qwen3VL, QwenVL
 
-FAMILIES: tuple[type[Family], ...] = (InternVL,)
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FAMILIES: tuple[type[Family], ...] = (InternVL, QwenVL, Qwen3VL, Llava, Idefics)
 
 
-def family_for(model_type: str) -> Family:
-    """Return the family that serves a Hugging Face `config.model_type`.
+def family_for(model: PreTrainedModel) -> Family:
+    """Return the family that serves a model, or a `Generic` one if none is registered; its `notice` then says so.
 
     Raises:
-        UsageError: no family serves it.
+        UsageError: no family serves it, and it has not the form that a generic one could.
     """
     for family in FAMILIES:
-        if model_type in family.model_types:
+        if model.config.model_type in family.model_types:
             return family()
-    known = ", ".join(sorted(kind for family in FAMILIES for kind in family.model_types))
-    raise UsageError(
-        f"vlm.path: no family for model type '{model_type}' (known: {known}); CONTRIBUTING.md says how to add one"
-    )
+    return Generic(model)
 
 
-__all__ = ["FAMILIES", "Family", "InternVL", "family_for"]
+__all__ = ["FAMILIES", "Family", "Generic", "Idefics", "InternVL", "Llava", "Qwen3VL", "QwenVL", "family_for"]
