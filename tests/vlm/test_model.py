@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
+from vitask.vlm.adapt import checkpoint_activations
 from vitask.vlm.connector import Connector
 from vitask.vlm.families import InternVL
 from vitask.vlm.inputs import POSITIONS, Placement, make_branch, stack_images
@@ -237,7 +238,7 @@ def test_gradient_checkpointing_changes_no_gradient():
         vlm = make_vlm().train()
         decoder = vlm.base.get_submodule(InternVL.language_model)
         if checkpointing:
-            decoder.activation_checkpointing_enable({"use_reentrant": False})
+            checkpoint_activations(vlm.base, vlm.family)
         assert decoder.layers[0].gradient_checkpointing == checkpointing
         batch = make_batch(vlm, ["vanilla", "exemplar"])
         sum(logits.square().sum() for logits in vlm(batch).values()).backward()

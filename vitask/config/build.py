@@ -117,7 +117,7 @@ def build_vlm(config: schema.Config, exemplar_dim: int | None, placement: Placem
     Returns:
         The wrapper and a `Prompter`.
     """
-    from vitask.vlm.adapt import add_lora
+    from vitask.vlm.adapt import add_lora, checkpoint_activations
     from vitask.vlm.connector import Connector
     from vitask.vlm.families import family_for
     from vitask.vlm.load import load_pretrained
@@ -145,7 +145,7 @@ def build_vlm(config: schema.Config, exemplar_dim: int | None, placement: Placem
         train_projector=vlm.train_projector,
     )
     if vlm.gradient_checkpointing:
-        model.get_submodule(family.language_model).activation_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model, family)
     connector = Connector(exemplar_dim, width, config.connector.kind) if exemplar_dim is not None else None
     prompter = Prompter(processor, family, model.config, vlm.image_options)
     return ExemplarVLM(adapted, family, connector, placement), prompter

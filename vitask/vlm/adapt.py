@@ -81,6 +81,13 @@ def whole_modules(model: nn.Module, path: str, without: Sequence[str] = ()) -> l
     return [part for name, _ in module.named_children() for part in whole_modules(model, f"{path}.{name}", without)]
 
 
+def checkpoint_activations(model: PreTrainedModel, family: Family) -> None:
+    """Let the language model keep one activation a layer and compute the others again in the backward pass."""
+    decoder = model.get_submodule(family.language_model)
+    renamed = getattr(decoder, "activation_checkpointing_enable", None)  # since transformers 5.23
+    (renamed or decoder.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
 def check_targets(model: nn.Module, family: Family, names: Iterable[str]) -> None:
     """Raise a `UsageError` for a LoRA target that is no linear layer of the language model."""
     from torch import nn

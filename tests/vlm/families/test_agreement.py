@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vitask.vlm import packed as packed_form
+from vitask.vlm.adapt import checkpoint_activations
 from vitask.vlm.inputs import Placement
 
 from .batches import distance, make_vlm, outcome, packed, plain
@@ -35,8 +36,7 @@ def test_packed_and_plain_agree(species, placement, dtype):
 def test_they_agree_under_gradient_checkpointing(species):
     vlm = make_vlm(species, PLACEMENTS[0], dtype=torch.float64)
     expected = outcome(species, vlm, plain(species, vlm))
-    decoder = vlm.base.get_submodule(species.family.language_model)
-    decoder.activation_checkpointing_enable({"use_reentrant": False})
+    checkpoint_activations(vlm.base, species.family)
     vlm.train()
     for form in (plain, packed):
         assert_agree(expected, outcome(species, vlm, form(species, vlm)), 1e-12)

@@ -1,0 +1,56 @@
+"""Several labels an image, through every term: MedMNIST's chest set with generated pixels."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def chest(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in {"train": 24, "val": 14, "test": 14}.items():
+        labels = (rng.random((count, 14)) < 0.1).astype(np.uint8)
+        labels[:14] |= np.eye(14, dtype=np.uint8)[:count]
+        arrays |= {
+            f"{split}_images": rng.integers(256, size=(count, 28, 28), dtype=np.uint8),
+            f"{split}_labels": labels,
+        }
+    folder = tmp_path_factory.mktemp("medmnist")
+    np.savez(folder / "chestmnist.npz", **arrays)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", ["null", "5"])
+def test_every_term_trains_and_the_label_sets_are_scored(chest, cli, tmp_path, limit):
+    ended = cli(
+        "train",
+        "stage=crt",
+        "data=medmnist",
+        "data.name=chestmnist",
+        f"data.root={chest}",
+        f"cache={tmp_path}/cache",
+        f"out={tmp_path}/runs",
+        "tsm.optim.epochs=1",
+        "optim.epochs=1",
+        "logger.every=1",
+        "objective.ranking=1",
+        "objective.csa=1",
+        f"objective.closed_set.limit={limit}",
+        "launch.device=cpu",
+    )
+    assert ended.code == 0, ended
+    (run,) = (tmp_path / "runs/chestmnist").glob("crt-*")
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    for term in ("vanilla", "ep", "rda", "crt", "ranking", "csa"):
+        assert all(np.isfinite(row[term]) for row in rows if term in row)
+    assert rows[0]["ranking"] > 0
+    ended = cli("evaluate", f"run={run}", "generate=false")
+    assert ended.code == 0, ended
+    metrics = json.loads((run / "eval/test-off/metrics.json").read_text())
+    assert metrics["samples"] == 14
+    assert 0 <= metrics["macro_f1"] <= 1
