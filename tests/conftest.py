@@ -17,6 +17,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 CLASSES = {"bar": (slice(1, 7), slice(3, 5)), "dot": (slice(3, 5), slice(3, 5)), "row": (slice(3, 5), slice(1, 7))}
 COUNTS = {"train": 8, "val": 3, "test": 4}
+ROWS = 28  # two of every class of the MedMNIST set with the most, in every split
 
 
 @dataclass(frozen=True)
@@ -122,3 +123,26 @@ def own_pipeline(pipeline, tmp_path) -> Pipeline:
     """A copy of the pipeline, not evaluated yet, that a test may change."""
     shutil.copytree(pipeline.out, tmp_path / "runs", ignore=shutil.ignore_patterns("eval"))
     return Pipeline(tmp_path / "runs", pipeline.overrides)
+
+
+@pytest.fixture(scope="session")
+def medmnist_root(tmp_path_factory) -> Path:
+    """MedMNIST files with the true keys, channels and labels of each set and generated pixels."""
+    import numpy as np
+    from medmnist import INFO
+
+    root = tmp_path_factory.mktemp("medmnist")
+    rng = np.random.default_rng(0)
+    for name, info in INFO.items():
+        if "3d" in name:
+            continue
+        arrays, classes = {}, len(info["label"])
+        for split in ("train", "val", "test"):
+            shape = (ROWS, 28, 28, 3) if info["n_channels"] == 3 else (ROWS, 28, 28)
+            labels = (np.arange(ROWS) % classes).astype(np.uint8)[:, None]
+            if info["task"].startswith("multi-label"):
+                labels = np.eye(classes, dtype=np.uint8)[labels[:, 0]]
+                labels[-1] = 0
+            arrays |= {f"{split}_images": rng.integers(256, size=shape, dtype=np.uint8), f"{split}_labels": labels}
+        np.savez_compressed(root / f"{name}.npz", **arrays)
+    return root

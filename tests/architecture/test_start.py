@@ -24,7 +24,12 @@ def loaded(program: str) -> tuple[set[str], float, str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], [], *([verb, "--help"] for verb in ("train", "evaluate", "predict", "ablate"))],
+    [
+        ["--help"],
+        ["--version"],
+        [],
+        *([verb, "--help"] for verb in ("train", "evaluate", "predict", "ablate", "data", "bench")),
+    ],
 )
 def test_help_loads_nothing_heavy_and_is_quick(arguments):
     found, seconds, out = loaded(f"from vitask.cli.main import main; main({arguments!r})")

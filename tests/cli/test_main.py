@@ -55,7 +55,7 @@ def test_help_lists_every_group_and_option(cli):
     assert all(lines[name].split(" of: ")[1].split(", ") == options for name, options in expected.items())
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "bench"])
 def test_help_lists_every_key_of_the_root_with_its_default(verb, cli):
     root = yaml.safe_load((files("vitask.configs") / f"{verb}.yaml").read_text())
     out = cli(verb, "--help").out

@@ -75,6 +75,6 @@ def test_the_installed_package_works_in_an_empty_folder(installed, tmp_path):
     package, configs, composed, model = python("-c", program, **options).splitlines()
     assert Path(package) == installed / "vitask" / "__init__.py", "the checkout was found, not the wheel"
     assert Path(configs) == installed / "vitask" / "configs" / "__init__.py"
-    assert composed == "dermamnist 13"
+    assert composed == "dermamnist 14"
     assert model == "ExemplarVLM"
     assert list(tmp_path.iterdir()) == []

@@ -36,10 +36,10 @@ def test_every_grid_composes_with_all_its_rows(name):
 
 
 def test_no_file_is_left_out():
-    """What the tests above compose, the two bases, and the roots of train, evaluate and predict are all there is."""
+    """What the tests above compose, two bases, and the roots of train, evaluate, predict and bench are all there is."""
     assert [path.parent.name for path in sorted(CONFIGS.glob("*/base.yaml"))] == ["ablation", "data"]
     assert (len(GROUPS), len(OPTIONS) >= 46) == (12, True)
-    assert len(list(CONFIGS.rglob("*.yaml"))) == len(OPTIONS) + len(groups()["ablation"]) + 2 + 3
+    assert len(list(CONFIGS.rglob("*.yaml"))) == len(OPTIONS) + len(groups()["ablation"]) + 2 + 4
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))

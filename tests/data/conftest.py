@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import datasets
@@ -63,3 +65,44 @@ def save_npz(tmp_path: Path):
         return tmp_path / name
 
     return save
+
+
+CLASSES = ("rust", "mould")
+PARTS = ("train", "train", "train", "train", "val", "val", "test", "test")
+
+
+@pytest.fixture
+def eight(tmp_path: Path):
+    """Write eight small images, each different, and a table of them; columns may be replaced, added or dropped (None).
+
+    ``eight(label=[...])`` returns the table's path, a CSV unless ``name`` says otherwise.
+    """
+
+    def write(name: str = "labels.csv", folder: str = "set", **columns) -> Path:
+        root = tmp_path / folder
+        (root / "img").mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(0)
+        for i in range(8):
+            pixels = rng.integers(256, size=(6, 9, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / f"img/{i}.png")
+        whole = {
+            "image": [f"img/{i}.png" for i in range(8)],
+            "label": [CLASSES[i % 2] for i in range(8)],
+            "split": list(PARTS),
+            **columns,
+        }
+        whole = {key: list(values) for key, values in whole.items() if values is not None}
+        rows = [dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True)]
+        path = root / name
+        if path.suffix == ".csv":
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(whole))
+                writer.writeheader()
+                writer.writerows(rows)
+        elif path.suffix == ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        else:
+            datasets.Dataset.from_list(rows).to_parquet(str(path))
+        return path
+
+    return write

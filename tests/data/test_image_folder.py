@@ -28,6 +28,11 @@ def split_root(paint, tmp_path):
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+
+
 def load(root, **options):
     return load_image_folder_task(root, "leaf", **options)
 

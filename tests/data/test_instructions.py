@@ -18,7 +18,7 @@ def test_own_template_with_plain_braces(toy):
 def test_unknown_placeholder_names_it_and_the_valid_ones(field):
     with pytest.raises(UsageError) as error:
         Instruction(template=f"Look: {{{field}}}")
-    assert f"unknown placeholder {{{field}}}; valid are {{modality}}, {{labels}}." in str(error.value)
+    assert f"unknown placeholder {{{field}}}; valid are {{modality}}, {{labels}}, {{definitions}}." in str(error.value)
 
 
 def test_nearest_placeholder_is_suggested_in_the_incomplete_template_too():

@@ -94,3 +94,14 @@ def test_every_label_reads_as_itself(labels):
 def test_whatever_is_read_occurs_in_the_text(labels, text):
     found = AnswerParser(labels)(text)
     assert found is None or normalised(labels[found]) in folded(text)
+
+
+def test_synonyms_mean_their_answer_and_an_answers_own_text_goes_first():
+    parser = AnswerParser(["nevus", "melanoma", "mole"], [["mole", "naevus"], ["malignant melanoma"], []])
+    assert [parser(text) for text in ("Naevus.", "mole", "it is malignant melanoma", "a naevus, a nevus")] == [
+        0,
+        2,
+        1,
+        0,
+    ]
+    assert parser("a naevus or a melanoma") is None

@@ -80,7 +80,13 @@ def test_what_does_not_change_the_outcome_does_not_change_the_run(override, plai
         ("objective.beta=0.123", "crt"),
         ("objective.beta=0", "crt"),
         ("objective.crt.tokens=branching", "crt"),
-        ("objective.crt.negatives=batch", "crt"),
+        ("objective.crt.negatives=dataset", "crt"),
+        ("objective.crt.group=4", "crt"),
+        ("objective.csa=1", "ep crt"),
+        ("objective.closed_set.limit=3", ""),
+        ("vlm.feature_cache_gb=1", ""),
+        ("step=plain", "vanilla ep crt"),
+        ("optim.sampling.classes=0", "vanilla ep crt"),
     ],
 )
 def test_a_setting_changes_the_runs_that_depend_on_it_and_no_other(override, changed, plain):
@@ -147,19 +153,31 @@ def test_the_run_follows_from_the_settings_wherever_the_command_is_given(tmp_pat
 
 def test_the_identity_of_plain_tuning_knows_no_exemplar():
     config = compose_config("train", ["stage=vanilla"])
-    assert set(identity(config)) == {"seed", "precision", "data", "vlm", "lora", "optim", "weights", "reduction"}
+    assert set(identity(config)) == {
+        "seed",
+        "precision",
+        "data",
+        "vlm",
+        "lora",
+        "optim",
+        "weights",
+        "reduction",
+        "step",
+    }
 
 
 @pytest.mark.parametrize(
     ("stage", "objective", "weights", "exemplar"),
     [
-        ("vanilla", "paper", (1, 0, 0, 0), False),
-        ("ep", "paper", (1, 1, 1, 0), True),
-        ("ep", "crt", (1, 1, 0, 0), True),
-        ("ep", "vanilla", (1, 0, 0, 0), False),
-        ("crt", "paper", (1, 1, 1, 0.1), True),
-        ("crt", "rda", (1, 1, 1, 0), True),
-        ("tsm", "paper", (0, 0, 0, 0), False),
+        ("vanilla", "paper", (1, 0, 0, 0, 0, 0), False),
+        ("ep", "paper", (1, 1, 1, 0, 0, 0), True),
+        ("ep", "crt", (1, 1, 0, 0, 0, 0), True),
+        ("ep", "vanilla", (1, 0, 0, 0, 0, 0), False),
+        ("ep", "csa", (1, 0, 0, 0, 0, 3), False),
+        ("crt", "paper", (1, 1, 1, 0.1, 0, 0), True),
+        ("crt", "rda", (1, 1, 1, 0, 0, 0), True),
+        ("crt", "ranking", (1, 0, 0, 0, 3, 0), False),
+        ("tsm", "paper", (0, 0, 0, 0, 0, 0), False),
     ],
 )
 def test_a_stage_takes_the_terms_that_it_lists(stage, objective, weights, exemplar):

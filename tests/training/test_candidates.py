@@ -16,7 +16,11 @@ def many(labels: int = 40, multi_label: bool = False):
     count = labels if not multi_label else 3
     answers = [Answer(str(members), members) for members in sets]
     return SimpleNamespace(
-        answers=answers, candidates=len(sets), labels=[str(i) for i in range(count)], multi_label=multi_label
+        answers=answers,
+        candidates=len(sets),
+        labels=[str(i) for i in range(count)],
+        multi_label=multi_label,
+        members=(),
     )
 
 

@@ -2,36 +2,16 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
-from itertools import chain
 
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitask.training.sampling import epoch_steps, random_state, rank_share, restore_random_state, seeded
+from vitask.training.sampling import random_state, rank_share, restore_random_state, seeded
 
 sizes = st.integers(1, 200)
 small = st.integers(0, 5)
-
-
-@given(sizes, st.integers(1, 50), small, small)
-def test_every_sample_comes_exactly_once_an_epoch(samples, batch_size, seed, epoch):
-    steps = epoch_steps(samples, batch_size, seed=seed, epoch=epoch)
-    assert sorted(i for step in steps for i in step) == list(range(samples))
-    assert all(len(step) == batch_size for step in steps[:-1])
-    assert 0 < len(steps[-1]) <= batch_size
-
-
-@given(sizes, st.integers(1, 50), st.integers(1, 50), small, small)
-def test_order_does_not_depend_on_the_batch_size(samples, one, other, seed, epoch):
-    first, second = (epoch_steps(samples, size, seed=seed, epoch=epoch) for size in (one, other))
-    assert list(chain(*first)) == list(chain(*second))
-
-
-def test_order_depends_on_seed_and_epoch():
-    orders = {tuple(epoch_steps(30, 30, seed=seed, epoch=epoch)[0]) for seed in range(3) for epoch in range(3)}
-    assert len(orders) == 9
 
 
 @given(st.integers(1, 40), st.integers(1, 8))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitask.training.tsm_task import TSMTask, balanced_class_weights
+from vitask.training.tsm_task import Head, TSMTask, balanced_class_weights
 
 from .tiny import make_tsm
 
@@ -13,10 +13,15 @@ WEIGHTS = torch.tensor([0.5, 2.0, 1.25])
 
 def batch_of(multi_label: bool, size: int = 6) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(4)
-    targets = torch.randint(0, 3, (size,), generator=generator)
+    targets = torch.eye(3)[torch.randint(0, 3, (size,), generator=generator)]
     if multi_label:
         targets = torch.randint(0, 2, (size, 3), generator=generator).float()
-    return {"pixels": torch.randn(size, 3, 32, 32, generator=generator, dtype=torch.float64), "targets": targets}
+    pixels = torch.randn(size, 3, 32, 32, generator=generator, dtype=torch.float64)
+    return {"pixels": pixels, "targets": targets, "members": torch.zeros(size, dtype=torch.long)}
+
+
+def make_task(tsm, multi_label, smoothing=0.0, weights=None) -> TSMTask:
+    return TSMTask(tsm, [Head(range(3), multi_label, weights)], smoothing)
 
 
 def expected_loss(logits, targets, multi_label, smoothing, weights):
@@ -42,10 +47,10 @@ def expected_loss(logits, targets, multi_label, smoothing, weights):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_values(multi_label, smoothing, weighted):
     tsm, batch = make_tsm().double().eval(), batch_of(multi_label)
-    task = TSMTask(tsm, multi_label, smoothing, WEIGHTS if weighted else None)
+    task = make_task(tsm, multi_label, smoothing, WEIGHTS if weighted else None)
     weights = WEIGHTS.numpy() if weighted else np.ones(3)
     logits, targets = tsm(batch["pixels"]).detach().numpy(), batch["targets"].numpy()
-    targets = targets.astype(np.float64) if multi_label else targets
+    targets = targets.astype(np.float64) if multi_label else targets.argmax(-1)
     total, count = expected_loss(logits, targets, multi_label, smoothing, weights)
     counts = task.counts(batch)
     assert counts["classification"].item() == pytest.approx(count, abs=1e-12)
@@ -64,7 +69,7 @@ def test_unequal_parts_of_a_batch_add_up(multi_label, weighted):
     parts = [{key: value[:4] for key, value in batch.items()}, {key: value[4:] for key, value in batch.items()}]
 
     def step(batches):
-        task = TSMTask(make_tsm().double().eval(), multi_label, 0.1, WEIGHTS if weighted else None)
+        task = make_task(make_tsm().double().eval(), multi_label, 0.1, WEIGHTS if weighted else None)
         totals = {"classification": sum(task.counts(each)["classification"] for each in batches)}
         losses = []
         for each in batches:
@@ -79,7 +84,7 @@ def test_unequal_parts_of_a_batch_add_up(multi_label, weighted):
 
 
 def test_the_loss_is_float32_under_autocast():
-    task, batch = TSMTask(make_tsm(), multi_label=False), batch_of(False)
+    task, batch = make_task(make_tsm(), multi_label=False), batch_of(False)
     batch["pixels"] = batch["pixels"].float()
     with torch.autocast("cpu", torch.bfloat16):
         assert task(batch, task.counts(batch))["loss"].dtype == torch.float32
@@ -87,7 +92,7 @@ def test_the_loss_is_float32_under_autocast():
 
 def test_it_learns():
     torch.manual_seed(0)
-    task, batch = TSMTask(make_tsm(), multi_label=False), batch_of(False)
+    task, batch = make_task(make_tsm(), multi_label=False), batch_of(False)
     batch["pixels"] = batch["pixels"].float()
     optimizer = torch.optim.AdamW(task.parameters(), 3e-3)
     losses = []
@@ -102,17 +107,62 @@ def test_it_learns():
 
 def test_balanced_weights_by_hand():
     """Counts 1, 3, 0 of 4 samples and 3 classes: 4/(3*1), 4/(3*3), 4/3 (as if one)."""
-    weights = balanced_class_weights(torch.tensor([0, 1, 1, 1]), 3)
+    weights = balanced_class_weights(torch.eye(3)[[0, 1, 1, 1]], multi_label=False)
     torch.testing.assert_close(weights, torch.tensor([4 / 3, 4 / 9, 4 / 3]))
     multi_hot = torch.tensor([[1, 0], [1, 0], [0, 0], [1, 0]])
-    torch.testing.assert_close(balanced_class_weights(multi_hot, 2), torch.tensor([1 / 3, 4.0]))
+    torch.testing.assert_close(balanced_class_weights(multi_hot, multi_label=True), torch.tensor([1 / 3, 4.0]))
 
 
 def test_balanced_weights_average_to_one_over_samples():
     targets = torch.tensor([0] * 10 + [1] * 3 + [2] * 7)
-    assert balanced_class_weights(targets, 3)[targets].mean().item() == pytest.approx(1)
+    weights = balanced_class_weights(torch.eye(3)[targets], multi_label=False)
+    assert weights[targets].mean().item() == pytest.approx(1)
 
 
 def test_weights_stay_out_of_the_checkpoint():
-    task = TSMTask(make_tsm(), multi_label=False, class_weights=WEIGHTS)
+    task = make_task(make_tsm(), multi_label=False, weights=WEIGHTS)
     assert {name.split(".")[0] for name in task.state_dict()} == {"tsm"}
+
+
+HEADS = [Head(range(3), False), Head(range(3, 5), False, torch.tensor([0.5, 3.0])), Head(range(5, 9), True)]
+
+
+def joint_batch() -> dict[str, torch.Tensor]:
+    """Two images of each of three data sets of 3, 2 and 4 labels, the last one multi-label."""
+    generator = torch.Generator().manual_seed(5)
+    targets = torch.zeros(6, 9)
+    for row, label in enumerate((0, 3, 5, 2, 4, 8)):
+        targets[row, label] = 1.0
+    targets[2, 7] = 1.0
+    pixels = torch.randn(6, 3, 32, 32, generator=generator, dtype=torch.float64)
+    return {"pixels": pixels, "targets": targets, "members": torch.tensor([0, 1, 2, 0, 1, 2])}
+
+
+def test_the_joint_head_adds_up_the_losses_of_its_data_sets():
+    tsm, batch = make_tsm(num_classes=9).double().eval(), joint_batch()
+    task = TSMTask(tsm, HEADS, 0.1)
+    logits, total, count = tsm(batch["pixels"]).detach().numpy(), 0.0, 0.0
+    for number, head in enumerate(HEADS):
+        rows = (batch["members"] == number).numpy()
+        own = slice(head.labels.start, head.labels.stop)
+        targets = batch["targets"].numpy().astype(np.float64)[rows, own]
+        weights = np.ones(len(head.labels)) if head.weights is None else head.weights.numpy()
+        parts = expected_loss(
+            logits[rows, own], targets if head.multi_label else targets.argmax(-1), head.multi_label, 0.1, weights
+        )
+        total, count = total + parts[0], count + parts[1]
+    assert task.counts(batch)["classification"].item() == pytest.approx(count)
+    assert task(batch, task.counts(batch))["loss"].item() == pytest.approx(total / count, rel=1e-12)
+
+
+@pytest.mark.parametrize("row", range(6))
+def test_a_sample_has_no_gradient_on_the_logits_of_other_data_sets(row):
+    tsm = make_tsm(num_classes=9).double().eval()
+    batch = {key: value[row : row + 1] for key, value in joint_batch().items()}
+    seen = []
+    tsm.register_forward_hook(lambda module, inputs, logits: logits.retain_grad() or seen.append(logits))
+    task = TSMTask(tsm, HEADS)
+    task(batch, task.counts(batch))["loss"].backward()
+    own = HEADS[int(batch["members"])].labels
+    reached = seen[0].grad[0].nonzero().flatten().tolist()
+    assert reached == list(own)

@@ -73,7 +73,7 @@ def test_running_positions_are_noticed(monkeypatch):
 def test_a_boolean_mask_under_eager_attention_is_noticed(monkeypatch):
     model = make_hf()
     model.set_attn_implementation("eager")
-    monkeypatch.setattr(packed_form, "attention_argument", lambda model, mask, dtype: mask)
+    monkeypatch.setattr(packed_form, "additive", lambda mask, dtype: mask)
     assert largest_difference(make_vlm(model=model)) > 1e-2
 
 

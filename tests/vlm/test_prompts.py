@@ -122,7 +122,7 @@ def test_template_without_an_assistant_tag_is_refused():
 def test_template_that_drops_the_image_is_refused():
     processor = own_processor()
     processor.chat_template = processor.chat_template.replace("<IMG_CONTEXT>", "")
-    with pytest.raises(VitaskError, match="same as the number of images"):
+    with pytest.raises(VitaskError, match=r"takes no prompt of its own chat template|no image token"):
         Prompter(processor, InternVL(), with_token(processor.image_token_id)).prompt(picture(0), "Which?")
 
 

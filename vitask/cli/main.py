@@ -15,6 +15,8 @@ VERBS = {
     "evaluate": "score a finished run on a split, with and without the exemplar",
     "predict": "print label and probabilities for images of your own",
     "ablate": "run a grid of runs defined in YAML and print one table",
+    "data": "look at a data set: counts, an example, duplicates, warnings, a contact sheet",
+    "bench": "measure what training and scoring cost beside plain tuning",
 }
 HELP = """\
 vitask: adapt a vision language model to a narrow task (VITask, arXiv 2410.06456)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
+from vitask.config import schema
+from vitask.config.compose import checked
+from vitask.config.sources import load_source
 from vitask.data import (
     BatchNegatives,
     DatasetNegatives,
     Instruction,
     TaskData,
-    load_digits_task,
-    load_image_folder_task,
-    load_medmnist_task,
+    member_of_answer,
+    members_of,
+    mix,
     with_imbalance,
     with_label_noise,
     with_train_fraction,
@@ -28,9 +33,9 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-    from vitask.config import schema
     from vitask.training.loop import LoopSettings
     from vitask.training.objective import Objective
+    from vitask.training.shares import Shares
     from vitask.tsm import TSM
     from vitask.vlm.inputs import Placement
     from vitask.vlm.model import ExemplarVLM
@@ -43,46 +48,31 @@ def build_task(data: schema.DataConfig, seed: int, cache: str) -> TaskData:
         UsageError: a value does not fit the source.
         VitaskError: the data is missing or broken.
     """
-    if data.source == "digits":
-        task = load_digits_task()
-    elif data.source == "medmnist":
-        task = load_medmnist_task(
-            _required(data, "name"),
-            _required(data, "root"),
-            data.size,
-            label_texts=data.label_texts,
-            raw_labels=data.raw_labels,
-            separator=data.separator,
-            no_finding=data.no_finding,
-            download=data.download,
-            cache_dir=Path(cache).expanduser() / "medmnist",
-        )
-    else:
-        task = load_image_folder_task(
-            _required(data, "root"),
-            data.modality or "input",
-            label_texts=data.label_texts,
-            fractions=data.fractions,
-        )
+    if data.source == "mixture":
+        return mix(data.name or "mixture", [build_task(member, seed, cache) for member in member_configs(data)])
+    task = load_source(data, cache)
     task = with_train_fraction(task, data.train_fraction, seed)
     if data.imbalance != 1:  # a multi-label task refuses to be asked
         task = with_imbalance(task, data.imbalance, seed)
     return with_label_noise(task, data.label_noise, seed)
 
 
-def _required(data: schema.DataConfig, key: str) -> str:
-    value = getattr(data, key)
-    if value is None:
-        raise UsageError(f"data.{key} has no value; data={data.source} needs data.{key}=...")
-    return value
+def member_configs(data: schema.DataConfig) -> list[schema.DataConfig]:
+    """Return the configuration of each data set of a mixture: the mixture's own values, overridden by the member's."""
+    shared = {**{k: v for k, v in asdict(data).items() if k not in ("source", "name")}, "members": None}
+    return [
+        checked(schema.DataConfig, OmegaConf.merge(shared, {"name": name}, member))
+        for name, member in (data.members or {}).items()
+    ]
 
 
-def build_instruction(data: schema.DataConfig, task: TaskData) -> str:
-    """Render the instruction of a task, with the modality of the config if it gives one."""
-    from dataclasses import replace
-
-    asked = replace(task, modality=data.modality) if data.modality else task
-    return Instruction(**asdict(data.instruction)).render(asked)
+def build_instructions(data: schema.DataConfig, task: TaskData) -> list[str]:
+    """Render the instruction of each data set of a task; a modality of the config goes before the source's own."""
+    configs = member_configs(data) if task.members else [data]
+    return [
+        Instruction(**asdict(config.instruction)).render(replace(member, modality=config.modality or member.modality))
+        for config, member in zip(configs, members_of(task), strict=True)
+    ]
 
 
 def build_tsm(config: schema.TSMConfig, classes: int) -> TSM:
@@ -180,7 +170,8 @@ def build_negatives(config: schema.CRTConfig, task: TaskData, seed: int) -> Batc
     if config.negatives == "batch":
         return BatchNegatives(seed, disjoint, config.group)
     answers = task.splits["train"]["answer"][:]
-    return DatasetNegatives(answers, [0] * len(answers), seed, disjoint)
+    member_of = member_of_answer(task)
+    return DatasetNegatives(answers, [member_of[answer] for answer in answers], seed, disjoint)
 
 
 def build_optimizer(config: schema.OptimConfig, module: nn.Module) -> Optimizer:
@@ -210,6 +201,20 @@ def build_scheduler(config: schema.OptimConfig) -> Callable[[Optimizer, int], LR
 
     return lambda optimizer, steps: get_scheduler(
         config.schedule, optimizer, num_warmup_steps=round(config.warmup * steps), num_training_steps=steps
+    )
+
+
+def build_shares(config: schema.SamplingConfig, task: TaskData) -> Shares:
+    """Say which samples an epoch of the training split holds."""
+    from vitask.training.shares import Shares
+
+    answers, member_of = task.splits["train"]["answer"][:], member_of_answer(task)
+    return Shares(
+        sets=[member_of[answer] for answer in answers],
+        classes=answers,
+        set_power=config.sets,
+        class_power=config.classes,
+        one_set_a_step=config.one_set_a_step,
     )
 
 

@@ -20,7 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 from vitask.config import schema
 from vitask.errors import UsageError, did_you_mean
 
-ROOTS = {"train": schema.Config, "evaluate": schema.EvaluateConfig, "predict": schema.PredictConfig}
+ROOTS = {
+    "train": schema.Config,
+    "evaluate": schema.EvaluateConfig,
+    "predict": schema.PredictConfig,
+    "bench": schema.BenchConfig,
+}
 PACKAGE = "vitask.configs"
 OWN_FOLDER = "VITASK_CONFIG_DIR"
 """Names a folder of the user's own groups. `--config-dir` sets it in the environment; worker processes inherit it."""
@@ -31,12 +36,12 @@ def compose_config(root: str, overrides: Sequence[str]) -> Any:
     """Compose one verb's configuration.
 
     Args:
-        root: `"train"`, `"evaluate"` or `"predict"`.
-        overrides: Hydra overrides, for example `["stage=ep", "objective.alpha=0.3"]`; for the two verbs that have no
+        root: `"train"`, `"evaluate"`, `"predict"` or `"bench"`.
+        overrides: Hydra overrides, for example `["stage=ep", "objective.alpha=0.3"]`; for the verbs that have no
             groups plain `key=value`, so that a path may hold any character.
 
     Returns:
-        A checked `Config`, `EvaluateConfig` or `PredictConfig`.
+        A checked `Config`, `EvaluateConfig`, `PredictConfig` or `BenchConfig`.
 
     Raises:
         UsageError: an override is malformed, or a key or value is unknown, missing or out of range.

@@ -35,24 +35,58 @@ class InstructionConfig:
 
 
 @dataclass
+class ColumnsConfig:
+    """Which column of a table holds what."""
+
+    image: Optional[str] = MISSING  # noqa: UP045
+    label: Optional[str] = MISSING  # noqa: UP045
+    split: Optional[str] = MISSING  # noqa: UP045
+    group: Optional[str] = MISSING  # noqa: UP045
+    id: Optional[str] = MISSING  # noqa: UP045
+    label_separator: Optional[str] = MISSING  # noqa: UP045
+
+
+@dataclass
 class DataConfig:
     """Which task, under which conditions."""
 
-    source: str = one_of("digits", "medmnist", "image_folder")
+    source: str = one_of(
+        "digits", "medmnist", "image_folder", "table", "hub", "ham10000", "aptos2019", "idrid", "messidor", "mixture"
+    )
     name: Optional[str] = folder_word()  # noqa: UP045
     root: Optional[str] = MISSING  # noqa: UP045
-    size: int = within(1)
+    path: Optional[str] = MISSING  # noqa: UP045
+    subset: Optional[str] = MISSING  # noqa: UP045
+    revision: Optional[str] = MISSING  # noqa: UP045
+    size: Optional[int] = within(1)  # noqa: UP045
     modality: Optional[str] = MISSING  # noqa: UP045
     label_texts: Any = MISSING
+    label_file: Optional[str] = MISSING  # noqa: UP045
     raw_labels: bool = MISSING
+    ordinal: Optional[bool] = MISSING  # noqa: UP045
     separator: str = MISSING
     no_finding: str = MISSING
     download: bool = MISSING
+    columns: ColumnsConfig = MISSING
+    splits: dict[str, Any] = MISSING
     fractions: list[float] = MISSING
+    split_seed: int = within(0)
+    corrupt: str = one_of("fail", "skip")
+    allow_missing: bool = MISSING
     label_noise: float = within(0, 0.99)
     imbalance: float = within(0, 1)
     train_fraction: float = within(0, 1)
+    members: Optional[dict[str, Any]] = MISSING  # noqa: UP045
     instruction: InstructionConfig = MISSING
+
+
+@dataclass
+class SamplingConfig:
+    """Which samples an epoch holds."""
+
+    sets: float = within(0, 1)
+    classes: float = within(0, 1)
+    one_set_a_step: bool = MISSING
 
 
 @dataclass
@@ -69,6 +103,7 @@ class OptimConfig:
     epochs: int = within(1)
     batch_size: int = within(1)
     micro_batch_size: Optional[int] = within(1)  # noqa: UP045
+    sampling: SamplingConfig = MISSING
 
 
 @dataclass
@@ -234,6 +269,8 @@ class EvaluateConfig:
     run: str = MISSING
     split: str = one_of("train", "val", "test")
     exemplar: str = one_of("on", "off", "both")
+    data: Optional[str] = MISSING  # noqa: UP045
+    tsm: Optional[str] = MISSING  # noqa: UP045
     generate: bool = MISSING
     batch_size: int = within(1)
     device: str = one_of("auto", "cpu")
@@ -246,8 +283,23 @@ class PredictConfig:
 
     run: str = MISSING
     exemplar: str = one_of("on", "off")
+    set: Optional[str] = MISSING  # noqa: UP045
     batch_size: int = within(1)
     device: str = one_of("auto", "cpu")
+
+
+@dataclass
+class BenchConfig:
+    """One measurement of what a step costs."""
+
+    size: str = one_of("tiny", "small", "internvl2_2b")
+    device: str = one_of("auto", "cpu", "cuda", "meta")
+    dtype: str = one_of("auto", "float32", "bfloat16")
+    batch_size: int = within(1)
+    repeats: int = within(1)
+    warmup: int = within(0)
+    seed: int = within(0, 2**32 - 1)
+    out: str = MISSING
 
 
 @dataclass

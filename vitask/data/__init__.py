@@ -2,22 +2,41 @@
 
 from vitask.data.conditions import with_imbalance, with_label_noise, with_train_fraction
 from vitask.data.instructions import Instruction
+from vitask.data.mixture import answer_ranges, label_ranges, member_of_answer, members_of, mix
 from vitask.data.negatives import BatchNegatives, DatasetNegatives
+from vitask.data.options import DataOptions
 from vitask.data.sources.digits import load_digits_task
+from vitask.data.sources.ham10000 import load_ham10000_task
+from vitask.data.sources.hub import load_hub_task
 from vitask.data.sources.image_folder import load_image_folder_task
 from vitask.data.sources.medmnist import load_medmnist_task
+from vitask.data.sources.retinopathy import load_aptos2019_task, load_idrid_task, load_messidor_task
+from vitask.data.sources.table import Columns, load_table_task
 from vitask.data.task import Answer, TaskData, make_task
 
 __all__ = [
     "Answer",
     "BatchNegatives",
+    "Columns",
+    "DataOptions",
     "DatasetNegatives",
     "Instruction",
     "TaskData",
+    "answer_ranges",
+    "label_ranges",
+    "load_aptos2019_task",
     "load_digits_task",
+    "load_ham10000_task",
+    "load_hub_task",
+    "load_idrid_task",
     "load_image_folder_task",
     "load_medmnist_task",
+    "load_messidor_task",
+    "load_table_task",
     "make_task",
+    "member_of_answer",
+    "members_of",
+    "mix",
     "with_imbalance",
     "with_label_noise",
     "with_train_fraction",

@@ -82,6 +82,8 @@ def with_train_fraction(task: TaskData, fraction: float, seed: int) -> TaskData:
     """
     if not 0 < fraction <= 1:
         raise UsageError(f"training fraction must be in (0, 1], got {fraction}")
+    if fraction == 1:
+        return task
     answers = _answers(task)
     total, size = len(answers), max(1, round(fraction * len(answers)))
     if size == total:

@@ -8,7 +8,7 @@ from string import Formatter
 from vitask.data.task import TaskData
 from vitask.errors import UsageError, did_you_mean
 
-PLACEHOLDERS = ("modality", "labels")
+PLACEHOLDERS = ("modality", "labels", "definitions")
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Instruction:
     """A template for the instruction; the defaults are the paper's.
 
     Attributes:
-        template: The complete instruction; may use ``{modality}`` and ``{labels}``.
+        template: The complete instruction; may use ``{modality}``, ``{labels}`` and ``{definitions}``, the labels with
+            what a label file says of them.
         incomplete_template: The instruction without the label set (section 6 of the paper's summary, Figure 4).
         complete: Which of the two `render` uses.
 
@@ -41,7 +42,9 @@ class Instruction:
     def render(self, task: TaskData) -> str:
         """Return the instruction for ``task``, its labels joined by ``", "`` in canonical order."""
         template = self.template if self.complete else self.incomplete_template
-        return template.format(modality=task.modality, labels=", ".join(task.labels))
+        known = task.definitions
+        definitions = "; ".join(f"{text}: {known[text]}" if text in known else text for text in task.labels)
+        return template.format(modality=task.modality, labels=", ".join(task.labels), definitions=definitions)
 
 
 def _check(template: str) -> None:

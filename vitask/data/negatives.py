@@ -28,9 +28,7 @@ class BatchNegatives:
         [2, 2, 1]
     """
 
-    def __init__(
-        self, seed: int, label_sets: Sequence[Sequence[int]] | None = None, group: int | None = None
-    ) -> None:
+    def __init__(self, seed: int, label_sets: Sequence[Sequence[int]] | None = None, group: int | None = None) -> None:
         self.seed = seed
         self.group = group
         self._compatible = _Compatible(label_sets)

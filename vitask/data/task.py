@@ -5,28 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from vitask.data.answers import Answer, form_answers
+from vitask.data.audit import Audit, audit_notes
+from vitask.data.labels import Label
 from vitask.errors import VitaskError
 
 if TYPE_CHECKING:
     import datasets
 
 SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One response that the model may give.
-
-    Attributes:
-        text: The response, e.g. ``"melanoma"`` or, with several labels, ``"effusion, mass"``.
-        labels: The labels it stands for, as ascending indices into `TaskData.labels`; empty for "no finding".
-    """
-
-    text: str
-    labels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -46,6 +36,10 @@ class TaskData:
             image, RGB or L) and ``answer`` (int, an index into `answers`).
         fingerprint: A sha256 in hex that changes when a pixel, an id, a label, a text or the modality changes.
         notes: Conditions to print beside any result on this task, by a short title.
+        ordinal: Whether the labels are grades in ascending order.
+        definitions: What a label means, by its text, for those that have a definition.
+        audit: Duplicates and other counts over the images, where the source knows them.
+        members: The data sets of a mixture (see `mix`); none otherwise.
     """
 
     name: str
@@ -57,20 +51,29 @@ class TaskData:
     splits: Mapping[str, datasets.Dataset]
     fingerprint: str
     notes: Mapping[str, str]
+    ordinal: bool = False
+    definitions: Mapping[str, str] = field(default_factory=dict)
+    audit: Audit | None = None
+    members: tuple[TaskData, ...] = ()
 
 
 def make_task(
     name: str,
     modality: str,
-    labels: Sequence[str],
+    labels: Sequence[str | Label],
     splits: Mapping[str, datasets.Dataset],
     targets: Mapping[str, Sequence[Sequence[int]]],
     *,
     content: str,
     origin: str,
+    rows: Mapping[str, Sequence[int]] | None = None,
     multi_label: bool = False,
+    ordinal: bool = False,
     separator: str = ", ",
     no_finding: str = "no finding",
+    allow_missing: bool = False,
+    allow_empty: bool = False,
+    audit: Audit | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> TaskData:
     """Check a task, form its closed set of answers and fingerprint it: the one way into `TaskData`.
@@ -78,14 +81,19 @@ def make_task(
     Args:
         name: Short name of the task.
         modality: What the images are.
-        labels: Label texts; surrounding white space is dropped.
+        labels: Label texts, or labels with synonyms and definitions; surrounding white space is dropped.
         splits: ``train``, ``val`` and ``test``, with the columns ``id`` and ``image``.
         targets: For each split the label indices of each row; exactly one per row unless ``multi_label``.
         content: A digest of all pixels (or file bytes), which becomes part of the fingerprint.
         origin: Where the data came from (a path, a package); errors begin with it.
+        rows: The rows of ``splits`` that each split consists of; all of them by default.
         multi_label: Whether a row may have any number of labels.
+        ordinal: Whether the labels are grades in ascending order.
         separator: What joins the label texts of one multi-label answer.
         no_finding: The multi-label answer for a row without labels.
+        allow_missing: Let a class be without images in a split, and say so in a note.
+        allow_empty: Let train and val be empty: a task to evaluate on.
+        audit: Counts over the images; what matters for results becomes a note.
         notes: Conditions to print beside results.
 
     Returns:
@@ -93,36 +101,48 @@ def make_task(
 
     Raises:
         VitaskError: A label text is empty or occurs twice, there are fewer than two labels, a split is missing or
-            empty, a label index is outside the set, two label sets give the same answer text, or a class is
-            missing from a split (multi-label: from the training split).
+            empty, a label index is outside the set, two label sets give the same answer text, a synonym means two
+            labels, or a class is missing from a split (multi-label: from the training split).
 
     Example:
         >>> targets = {"train": [[0], [1]], "val": [[0], [1]], "test": [[1], [0]]}
         >>> make_task("dots", "dot", ["red", "blue"], splits, targets, content=digest, origin="dots").answers
         (Answer(text='red', labels=(0,)), Answer(text='blue', labels=(1,)))
     """
-    labels = tuple(text.strip() for text in labels)
-    _check_texts(labels, modality, origin)
-    label_sets = {split: _label_sets(targets, split, labels, multi_label, origin) for split in SPLITS}
-    if multi_label:
-        seen = sorted(set(label_sets["train"]))
-        unseen = sorted({*label_sets["val"], *label_sets["test"]} - set(seen))
-        texts = [separator.join(labels[i] for i in found) or no_finding for found in seen + unseen]
-        answers = tuple(Answer(text, found) for text, found in zip(texts, seen + unseen, strict=True))
-        _check_answers(answers, labels, origin)
-        candidates = len(seen)
-    else:
-        answers = tuple(Answer(text, (i,)) for i, text in enumerate(labels))
-        candidates = len(answers)
+    known = [replace(each, text=each.text.strip()) if isinstance(each, Label) else Label(each, each.strip())
+             for each in labels]  # fmt: skip
+    texts = tuple(label.text for label in known)
+    _check_texts(texts, modality, origin)
+    optional = SPLITS[:2] if allow_empty else ()
+    sets = {split: _label_sets(targets, split, texts, multi_label, origin, split in optional) for split in SPLITS}
+    answers, candidates = form_answers(known, sets, multi_label, separator, no_finding, origin)
     index = {answer.labels: i for i, answer in enumerate(answers)}
-    rows = {split: [index[found] for found in label_sets[split]] for split in SPLITS}
-    for split in SPLITS[:1] if multi_label else SPLITS:
-        _check_coverage(rows[split], answers, labels, split, origin)
-    complete = {split: splits[split].add_column("answer", rows[split]) for split in SPLITS}
-    texts = [answer.text for answer in answers]
-    identity = [modality, labels, texts, content, [[_ids(splits[split]), rows[split]] for split in SPLITS]]
+    found = {split: [index[labels] for labels in sets[split]] for split in SPLITS}
+    missing = {split: _missing(found[split], answers, texts) for split in SPLITS if found[split]}
+    if not (allow_missing or allow_empty):
+        for split in SPLITS[:1] if multi_label else SPLITS:
+            _refuse_missing(missing[split], split, origin)
+    complete = {split: _with_answers(splits[split], rows and rows[split], found[split]) for split in SPLITS}
+    identity = [modality, texts, [answer.text for answer in answers], content]
+    identity.append([[_ids(complete[split]), found[split]] for split in SPLITS])
+    totals = {split: len(found[split]) for split in SPLITS}
     return TaskData(
-        name, modality, labels, answers, candidates, multi_label, complete, _digest(identity), dict(notes or {})
+        name,
+        modality,
+        texts,
+        answers,
+        candidates,
+        multi_label,
+        complete,
+        _digest(identity),
+        {
+            **(notes or {}),
+            **(_missing_note(missing) if allow_missing or allow_empty else {}),
+            **(audit_notes(audit, totals) if audit else {}),
+        },
+        ordinal=ordinal,
+        definitions={label.text: label.definition for label in known if label.definition},
+        audit=audit,
     )
 
 
@@ -130,10 +150,12 @@ def with_train(task: TaskData, train: datasets.Dataset, notes: Mapping[str, str]
     """Return ``task`` with another training split: checked again, with notes added and a fingerprint of its own.
 
     Raises:
-        VitaskError: A class is missing from ``train``.
+        VitaskError: A class that the task's training split has is missing from ``train``.
     """
     rows = list(train["answer"][:])
-    _check_coverage(rows, task.answers, task.labels, "train", task.name)
+    before = _missing(task.splits["train"]["answer"][:], task.answers, task.labels)
+    now = _missing(rows, task.answers, task.labels)
+    _refuse_missing([text for text in now if text not in before], "train", task.name)
     fingerprint = _digest([task.fingerprint, _ids(train), rows])
     splits = {**task.splits, "train": train}
     return replace(task, splits=splits, fingerprint=fingerprint, notes={**task.notes, **notes})
@@ -154,9 +176,16 @@ def _check_texts(labels: tuple[str, ...], modality: str, origin: str) -> None:
 
 
 def _label_sets(
-    targets: Mapping[str, Sequence[Sequence[int]]], split: str, labels: tuple[str, ...], multi_label: bool, origin: str
+    targets: Mapping[str, Sequence[Sequence[int]]],
+    split: str,
+    labels: tuple[str, ...],
+    multi_label: bool,
+    origin: str,
+    optional: bool,
 ) -> list[tuple[int, ...]]:
     if not len(targets.get(split, ())):
+        if optional:
+            return []
         raise VitaskError(f"{origin}: split '{split}' is missing or has no images")
     label_sets = [tuple(sorted(int(i) for i in row)) for row in targets[split]]
     for row, found in enumerate(label_sets):
@@ -170,25 +199,36 @@ def _label_sets(
     return label_sets
 
 
-def _check_answers(answers: Sequence[Answer], labels: tuple[str, ...], origin: str) -> None:
-    first: dict[str, Answer] = {}
-    for answer in answers:
-        other = first.setdefault(answer.text.casefold(), answer)
-        if other is not answer:
-            sets = " and ".join(str([labels[i] for i in each.labels]) for each in (other, answer))
-            raise VitaskError(f"{origin}: the label sets {sets} give the same answer '{answer.text}'; rename a label")
-
-
-def _check_coverage(
-    rows: Sequence[int], answers: Sequence[Answer], labels: tuple[str, ...], split: str, origin: str
-) -> None:
+def _missing(rows: Sequence[int], answers: Sequence[Answer], labels: Sequence[str]) -> list[str]:
     found = {label for answer in set(rows) for label in answers[answer].labels}
-    missing = [f"'{text}'" for i, text in enumerate(labels) if i not in found]
+    return [text for i, text in enumerate(labels) if i not in found]
+
+
+def _refuse_missing(missing: Sequence[str], split: str, origin: str) -> None:
     if missing:
         raise VitaskError(
-            f"{origin}: split '{split}' has no image of {', '.join(missing)}; "
-            "add images of it to that split, or leave the class out of all splits"
+            f"{origin}: split '{split}' has no image of {', '.join(map(repr, missing))}; "
+            "add images of it to that split, leave the class out of all splits, or set data.allow_missing=true"
         )
+
+
+def _missing_note(missing: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    where: dict[str, list[str]] = {}
+    for split, texts in missing.items():
+        for text in texts:
+            where.setdefault(text, []).append(split)
+    lacking = [f"no image of '{text}' in {', '.join(splits)}" for text, splits in where.items()]
+    return {"missing classes": "; ".join(lacking)} if lacking else {}
+
+
+def _with_answers(dataset: datasets.Dataset, rows: Sequence[int] | None, answers: Sequence[int]) -> datasets.Dataset:
+    """Add the column ``answer``; before rows are chosen, as `datasets` would copy all images otherwise."""
+    if rows is None:
+        return dataset.add_column("answer", list(answers))
+    column = [-1] * len(dataset)
+    for row, answer in zip(rows, answers, strict=True):
+        column[row] = answer
+    return dataset.add_column("answer", column).select(rows)
 
 
 def _ids(split: datasets.Dataset) -> list[str]:

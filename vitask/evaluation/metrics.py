@@ -23,8 +23,9 @@ def label_metrics(targets: Tensor, probabilities: Tensor, multi_label: bool) -> 
         multi_label: which of the two it is.
 
     Returns:
-        `accuracy` (multi-label: the share of samples with exactly the right set), `macro_f1` over all labels of the
-        set, `auc` (macro, one label against the rest; NaN when it is not defined), `log_likelihood` (mean).
+        `accuracy` (multi-label: the share of samples with exactly the right set; beside it `label_accuracy`, the mean
+        over labels, which MedMNIST reports), `macro_f1` over all labels of the set, `auc` (macro, one label against the
+        rest; NaN when it is not defined), `log_likelihood` (mean).
     """
     truth, scores = targets.numpy(), probabilities.double().numpy()
     if multi_label:
@@ -32,6 +33,7 @@ def label_metrics(targets: Tensor, probabilities: Tensor, multi_label: bool) -> 
         likelihood = np.where(truth > 0.5, scores, 1 - scores).clip(EPSILON)
         return {
             **set_metrics(truth > 0.5, predicted),
+            "label_accuracy": float(((truth > 0.5) == predicted).mean()),
             "auc": _auc(truth, scores),
             "log_likelihood": float(np.log(likelihood).sum(-1).mean()),
         }
@@ -42,6 +44,20 @@ def label_metrics(targets: Tensor, probabilities: Tensor, multi_label: bool) -> 
         "auc": _auc(one_hot[truth], scores),
         "log_likelihood": float(np.log(likelihood).mean()),
     }
+
+
+def grade_metrics(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Score predicted grades `(N,)` of an ordered scale: quadratic-weighted kappa (NaN without spread), mean error.
+
+    Example:
+        >>> grade_metrics(np.array([0, 1, 2]), np.array([0, 1, 1]))["mae"]
+        0.333...
+    """
+    from sklearn.metrics import cohen_kappa_score, mean_absolute_error
+
+    constant = len({*truth.tolist(), *predicted.tolist()}) == 1
+    kappa = math.nan if constant else float(cohen_kappa_score(truth, predicted, weights="quadratic"))
+    return {"kappa": kappa, "mae": float(mean_absolute_error(truth, predicted))}
 
 
 def set_metrics(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

@@ -17,6 +17,7 @@ class AnswerParser:
 
     Args:
         answers: the texts of the closed set.
+        synonyms: other texts for each answer; an answer's own text goes before somebody else's synonym.
 
     Example:
         >>> parser = AnswerParser(["normal", "pneumonia"])
@@ -24,9 +25,10 @@ class AnswerParser:
         (1, 0, None, None)
     """
 
-    def __init__(self, answers: Sequence[str]) -> None:
+    def __init__(self, answers: Sequence[str], synonyms: Sequence[Sequence[str]] = ()) -> None:
         shared = Counter(map(normalised, answers))
-        self.answers = {
+        self.answers = {normalised(other): index for index, others in enumerate(synonyms) for other in others}
+        self.answers |= {
             normalised(text) if shared[normalised(text)] == 1 else folded(text): index
             for index, text in enumerate(answers)
         }
@@ -43,7 +45,8 @@ class AnswerParser:
             if match.end(1) > reach:
                 found.add(match[1])
                 reach = match.end(1)
-        return self.answers[found.pop()] if len(found) == 1 else None
+        meant = {self.answers[text] for text in found}
+        return meant.pop() if len(meant) == 1 else None
 
 
 def folded(text: str) -> str:

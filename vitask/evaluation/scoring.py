@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,9 +51,9 @@ def score_responses(
     Returns:
         `(B, K)` float32 on the model's device, the sum of log p over each response's tokens.
     """
-    score = _score_one_by_one if why_not_packed(vlm.base) else _score_trie
-    parts = [score(vlm, prompter, prompts, part, images, exemplars) for part in _parts(responses)]
-    return torch.cat(parts, dim=1).float()
+    prefixes = _Prefixes(vlm, prompter, prompts, images, exemplars)
+    score = prefixes.one_by_one if why_not_packed(vlm.base) else prefixes.trie
+    return torch.cat([score(part) for part in _parts(responses)], dim=1).float()
 
 
 def _parts(responses: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
@@ -66,39 +67,39 @@ def _parts(responses: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
     yield part
 
 
-def _score_trie(
-    vlm: ExemplarVLM,
-    prompter: Prompter,
-    prompts: Sequence[Prompt],
-    responses: Sequence[Sequence[int]],
-    images: Mapping[str, Any],
-    exemplars: Tensor | None,
-) -> Tensor:
-    rows = range(len(prompts))
-    sets = [[Continuation(row, response, exemplars is not None) for response in responses] for row in rows]
-    packed = send_to_device(pack(prompts, prompter, vlm.placement, {}, sets), next(vlm.parameters()).device)
-    hidden = packed_hidden(vlm, {**images, "exemplars": exemplars, "packed": packed})
-    scored = packed["scored"]
-    log_p = torch.zeros(len(scored["heads"]), device=hidden.device, dtype=torch.float32)
-    size = max(1, LOGIT_VALUES // vlm.base.get_output_embeddings().weight.shape[0])
-    for start in range(0, len(hidden), size):
-        logits = vlm.head(hidden[start : start + size])
-        here = (scored["heads"] >= start) & (scored["heads"] < start + size)
-        found = token_log_likelihoods(logits, scored["heads"][here] - start, scored["tokens"][here])
-        log_p[here] = found.float()
-    return add_up(log_p, scored)
+@dataclass(frozen=True)
+class _Prefixes:
+    """What the answers stand behind; the arguments of `score_responses`."""
 
+    vlm: ExemplarVLM
+    prompter: Prompter
+    prompts: Sequence[Prompt]
+    images: Mapping[str, Any]
+    exemplars: Tensor | None
 
-def _score_one_by_one(
-    vlm: ExemplarVLM,
-    prompter: Prompter,
-    prompts: Sequence[Prompt],
-    responses: Sequence[Sequence[int]],
-    images: Mapping[str, Any],
-    exemplars: Tensor | None,
-) -> Tensor:
-    placement = vlm.placement if exemplars is not None else None
-    branch = label_branch(prompts, range(len(prompts)), [responses] * len(prompts), prompter, placement)
-    branch = send_to_device(branch, next(vlm.parameters()).device)
-    repeated = exemplars.repeat_interleave(len(responses), 0) if exemplars is not None else None
-    return plain_outputs(vlm, {**images, "exemplars": repeated, "branches": {"labels": branch}})["labels"]
+    def trie(self, responses: Sequence[Sequence[int]]) -> Tensor:
+        """Score a set of answers in one pass."""
+        vlm, with_exemplar = self.vlm, self.exemplars is not None
+        sets = [[Continuation(row, r, with_exemplar) for r in responses] for row in range(len(self.prompts))]
+        packed = self._on_device(pack(self.prompts, self.prompter, vlm.placement, {}, sets))
+        hidden = packed_hidden(vlm, {**self.images, "exemplars": self.exemplars, "packed": packed})
+        heads, tokens = packed["scored"]["heads"], packed["scored"]["tokens"]
+        log_p = torch.zeros(len(heads), device=hidden.device)
+        size = max(1, LOGIT_VALUES // vlm.base.get_output_embeddings().weight.shape[0])
+        for start in range(0, len(hidden), size):
+            here = (heads >= start) & (heads < start + size)
+            logits = vlm.head(hidden[start : start + size])
+            log_p[here] = token_log_likelihoods(logits, heads[here] - start, tokens[here]).float()
+        return add_up(log_p, packed["scored"])
+
+    def one_by_one(self, responses: Sequence[Sequence[int]]) -> Tensor:
+        """Score a set of answers in one sequence each."""
+        placement = None if self.exemplars is None else self.vlm.placement
+        rows = range(len(self.prompts))
+        branch = label_branch(self.prompts, rows, [responses] * len(rows), self.prompter, placement)
+        exemplars = None if self.exemplars is None else self.exemplars.repeat_interleave(len(responses), 0)
+        batch = {**self.images, "exemplars": exemplars, "branches": {"labels": self._on_device(branch)}}
+        return plain_outputs(self.vlm, batch)["labels"]
+
+    def _on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return send_to_device(batch, next(self.vlm.parameters()).device)

@@ -30,6 +30,8 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def evaluation_table(results: Sequence[Mapping[str, Any]]) -> str:
     """Show the evaluations of one run, the TSM's and the majority class's figures in the same table."""
     first = results[0]
+    if "sets" in first:
+        return sets_table(results)
     rows = [[MODES[r["mode"]], *figures(r), *_generated(r.get("generated"))] for r in results]
     if first["tsm"] and first["mode"] != "tsm":
         rows.append(["TSM", *figures(first["tsm"]), *_generated(None)])
@@ -37,6 +39,23 @@ def evaluation_table(results: Sequence[Mapping[str, Any]]) -> str:
     header = [f"{first['split']}, n = {first['samples']}", "accuracy", "macro-F1", "AUC", "generated acc.", "no label"]
     conditions = [f"{name}: {text}" for name, text in first["conditions"].items()]
     return "\n".join([markdown(header, rows), *conditions])
+
+
+def sets_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Show the evaluations of a run over several data sets: a row a set and their mean, as the paper's Table 1."""
+    first = results[0]
+    header = [first["split"], "n", *(f"{n}, {m}" for m in ("majority class", "TSM") for n in ("accuracy", "macro-F1"))]
+    header += [f"{n}, {MODES[r['mode']]}" for r in results if r["mode"] != "tsm" for n in ("accuracy", "macro-F1")]
+    rows = [_set_row(name, [r["sets"][name] for r in results]) for name in first["sets"]]
+    conditions = [f"{name}: {text}" for name, text in first["conditions"].items()]
+    return "\n".join([markdown(header, [*rows, _set_row("mean", results)]), *conditions])
+
+
+def _set_row(name: str, results: Sequence[Mapping[str, Any]]) -> list[str]:
+    known = {"majority": results[0]["majority"], "tsm": next((r["tsm"] for r in results if r.get("tsm")), None)}
+    shown = [known["majority"], known["tsm"] or {}, *(r for r in results if r["mode"] != "tsm")]
+    figures_shown = [number(metrics.get(key)) for metrics in shown for key in ("accuracy", "macro_f1")]
+    return [name, str(results[0]["samples"]), *figures_shown]
 
 
 def figures(metrics: Mapping[str, float]) -> list[str]:

@@ -106,6 +106,8 @@ def _run_seed(
                 run=str(run.path),
                 split=split,
                 exemplar="both",
+                data=None,
+                tsm=None,
                 generate=generate,
                 batch_size=64,
                 device=config.launch.device,

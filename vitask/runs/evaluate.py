@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from rich.progress import track
 
 from vitask.config.build import build_task
-from vitask.errors import UsageError
-from vitask.evaluation.closed_set import answer_images, label_probabilities
-from vitask.evaluation.metrics import label_metrics, set_metrics
-from vitask.evaluation.parsing import AnswerParser
+from vitask.data import label_ranges, members_of
+from vitask.errors import UsageError, VitaskError
+from vitask.evaluation.closed_set import answer_images
+from vitask.runs.evaluate_set import SetEvaluation
 from vitask.runs.features import exemplar_table
-from vitask.runs.folder import RunFolder, Stopwatch, read_json, say, write_json, write_text
+from vitask.runs.folder import RunFolder, Stopwatch, read_json, say, write_json
 from vitask.runs.identity import needs_exemplar
 from vitask.runs.train_tsm import probabilities
 from vitask.runs.tuned import TunedVLM, finished_run, load_run_tsm, load_tuned, pick_device, tsm_folder
-from vitask.training.tsm_data import label_targets
 from vitask.vlm.prompts import PromptTable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vitask.config.schema import Config, EvaluateConfig
-    from vitask.tsm import TSM
+    from vitask.data import TaskData
+    from vitask.tsm import TSM, ExemplarTable
+
+FIGURES = ("accuracy", "macro_f1", "auc", "log_likelihood", "invalid_rate")
 
 
 def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
@@ -44,13 +45,20 @@ def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
         VitaskError: the run is not finished, or something of it is missing, damaged or changed.
     """
     run, config = finished_run(request.run)
-    results = {mode: run.path / "eval" / f"{request.split}-{mode}" for mode in _modes(request, config)}
+    results = {mode: run.path / "eval" / _name(request, mode) for mode in _modes(request, config)}
     missing = [mode for mode, folder in results.items() if request.overwrite or not _done(mode, folder, request)]
     if missing:
         evaluation = Evaluation(run, config, request, with_exemplar="on" in missing)
         for mode in missing:
             evaluation.write(mode, results[mode])
     return [read_json(folder / "metrics.json") for folder in results.values()]
+
+
+def _name(request: EvaluateConfig, mode: str) -> str:
+    """Name the folder of an evaluation after all that it depends on."""
+    others = {"data": request.data, "tsm": request.tsm}
+    parts = [f"{key}-{Path(path).parent.name}-{Path(path).name}" for key, path in others.items() if path is not None]
+    return "_".join([f"{request.split}-{mode}", *parts])
 
 
 def _modes(request: EvaluateConfig, config: Config) -> list[str]:
@@ -79,43 +87,51 @@ class Evaluation:
         self.config = config
         self.request = request
         self.device = pick_device(request.device)
-        self.task = build_task(config.data, config.seed, config.cache)
-        run.check_data(self.task)
-        self.targets = label_targets(self.task, request.split)
+        self.task = self._load_task()
         self.tsm = self._load_tsm()
-        self.table = exemplar_table(self.tsm, self.task, request.split, config, self.device) if self.tsm else None
-        self.tsm_probabilities = self._tsm_probabilities()
+        self.tables = [self._table(member) for member in members_of(self.task)]
 
     def write(self, mode: str, folder: Path) -> None:
-        """Evaluate one mode and write its files, `metrics.json` last."""
+        """Evaluate one mode and write its files, the `metrics.json` of the whole last."""
         watch = Stopwatch()
-        likelihoods, texts = None, None
-        if mode == "tsm":
-            scores = self.tsm_probabilities
-        else:
-            likelihoods, texts = self._answer(mode)
-            candidates = [answer.labels for answer in self.task.answers[: self.task.candidates]]
-            scores = label_probabilities(likelihoods, candidates, len(self.task.labels))
-        metrics = {
+        frame = {
             "run": self.run.path.name,
             "split": self.request.split,
             "mode": mode,
-            "samples": len(self.targets),
-            "seconds": 0.0,
-            **self._score(scores, likelihoods),
-            **({"generated": self._score_texts(texts)} if texts else {}),
-            "tsm": label_metrics(self.targets, self.tsm_probabilities, self.task.multi_label) if self.tsm else None,
-            "majority": self._majority(),
             "conditions": dict(self.task.notes),
-            "labels": list(self.task.labels),
         }
-        metrics["seconds"] = watch.seconds()
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "predictions.csv", self._predictions(scores, likelihoods, texts))
-        write_json(folder / "metrics.json", metrics)
+        members = members_of(self.task)
+        evaluations = [self._evaluate(number, mode) for number in range(len(members))]
+        if len(members) == 1:
+            metrics = evaluations[0].write(folder, frame)
+        else:
+            sets = {
+                member.name: each.write(folder / member.name, frame)
+                for member, each in zip(members, evaluations, strict=True)
+            }
+            metrics = {**frame, **mean_metrics(list(sets.values())), "labels": list(self.task.labels), "sets": sets}
+        write_json(folder / "metrics.json", {**metrics, "seconds": watch.seconds()})
+
+    def _load_task(self) -> TaskData:
+        """The run's data, or that of the run that the request names, which must ask for the same answers."""
+        task = build_task(self.config.data, self.config.seed, self.config.cache)
+        if self.request.data is None:
+            self.run.check_data(task)
+            return task
+        other, config = finished_run(self.request.data)
+        found = build_task(config.data, config.seed, config.cache)
+        other.check_data(found)
+        if found.labels != task.labels:
+            raise VitaskError(
+                f"data={other.path}: its labels ({', '.join(found.labels)}) are not those that "
+                f"{self.run.path} answers with ({', '.join(task.labels)}); give it the same texts (data.label_texts)"
+            )
+        return found
 
     def _load_tsm(self) -> TSM | None:
         """The run's TSM; for a VLM that answers without one, the TSM of the same settings if it happens to be there."""
+        if self.request.tsm is not None:
+            return load_run_tsm(Path(self.request.tsm).expanduser(), self.task.labels)
         folder = tsm_folder(self.run, self.config)
         optional = self.config.stage.name != "tsm" and not self.with_exemplar
         if optional and not RunFolder(folder).finished:
@@ -123,93 +139,73 @@ class Evaluation:
             return None
         return load_run_tsm(folder, self.task.labels)
 
-    def _tsm_probabilities(self) -> Tensor | None:
-        if self.table is None:
+    def _table(self, member: TaskData) -> ExemplarTable | None:
+        if self.tsm is None:
             return None
-        logits = torch.stack([self.table.logits[row] for row in range(len(self.targets))])
-        return probabilities(logits, self.task.multi_label)
+        return exemplar_table(self.tsm, member, self.request.split, self.config, self.device)
+
+    def _evaluate(self, number: int, mode: str) -> SetEvaluation:
+        member, split = members_of(self.task)[number], self.request.split
+        tsm = self._tsm_probabilities(number)
+        if mode == "tsm":
+            return SetEvaluation(member, split, tsm)
+        likelihoods, texts = self._answer(number, mode)
+        return SetEvaluation(member, split, tsm, likelihoods, texts)
+
+    def _tsm_probabilities(self, number: int) -> Tensor | None:
+        """The TSM's probabilities of one data set's labels."""
+        table, labels = self.tables[number], label_ranges(self.task)[number]
+        if table is None:
+            return None
+        logits = torch.stack([table.logits[row] for row in range(len(table))])[:, labels.start : labels.stop]
+        return probabilities(logits, members_of(self.task)[number].multi_label)
 
     @cached_property
     def tuned(self) -> TunedVLM:
         """The VLM, loaded on first use."""
-        return load_tuned(self.run, self.config, self.device, with_exemplar=self.with_exemplar)
+        return load_tuned(self.run, self.config, self.device, tsm=self.tsm if self.with_exemplar else None)
 
     @cached_property
-    def prompts(self) -> PromptTable:
-        """The split's prompts, shared by the modes."""
-        images = self.task.splits[self.request.split]["image"]
-        return PromptTable(images, self.tuned.prompter, self.tuned.instruction)
+    def prompts(self) -> list[PromptTable]:
+        """Each data set's prompts, shared by the modes."""
+        return [
+            PromptTable(member.splits[self.request.split]["image"], self.tuned.prompter, answers.instruction)
+            for member, answers in zip(members_of(self.task), self.tuned.members, strict=True)
+        ]
 
-    def _answer(self, mode: str) -> tuple[Tensor, list[str]]:
-        """Candidate log-likelihoods and generated texts of the whole split."""
-        tuned, prompts = self.tuned, self.prompts
+    def _answer(self, number: int, mode: str) -> tuple[Tensor, list[str]]:
+        """Candidate log-likelihoods and generated texts of one data set's split."""
+        tuned, prompts = self.tuned, self.prompts[number]
         batches = answer_images(
             tuned.vlm,
             tuned.prompter,
             prompts,
-            tuned.responses,
-            exemplars=self.table.features if mode == "on" else None,
+            tuned.responses(number),
+            exemplars=self.tables[number].features if mode == "on" else None,
             batch_size=self.request.batch_size,
             with_text=self.request.generate,
         )
         scores, texts = zip(*_tracked(batches, len(prompts), self.request.batch_size, mode), strict=True)
         return torch.cat(scores), [text for batch in texts for text in batch]
 
-    def _score(self, scores: Tensor, likelihoods: Tensor | None) -> dict[str, float]:
-        """Figures of label probabilities; a multi-label VLM answers with its likeliest label set."""
-        metrics = label_metrics(self.targets, scores, self.task.multi_label)
-        if self.task.multi_label and likelihoods is not None:
-            metrics |= set_metrics(self.targets.numpy() > 0.5, self._sets(likelihoods.argmax(-1).tolist()))
-        return metrics
 
-    def _score_texts(self, texts: list[str]) -> dict[str, float]:
-        """Figures of generated answers, and the share of them that is no answer of the set."""
-        parsed = self._parse(texts)
-        truth = self._sets(self.task.splits[self.request.split]["answer"][:])
-        invalid = sum(answer is None for answer in parsed) / len(parsed)
-        return {**set_metrics(truth, self._sets(parsed)), "invalid_rate": invalid}
+def mean_metrics(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Average the figures of several data sets, each counting the same, as the paper's tables do.
 
-    def _parse(self, texts: list[str]) -> list[int | None]:
-        parser = AnswerParser([answer.text for answer in self.task.answers])
-        return [parser(text) for text in texts]
-
-    def _majority(self) -> dict[str, float]:
-        """Figures of always giving the training split's most frequent answer."""
-        counts = np.bincount(self.task.splits["train"]["answer"][:])
-        truth = self._sets(self.task.splits[self.request.split]["answer"][:])
-        return set_metrics(truth, self._sets([int(counts.argmax())] * len(truth)))
-
-    def _sets(self, answers: list[int | None]) -> np.ndarray:
-        """Label sets of answers, bool `(N, labels)`; an invalid answer is matched by no label set."""
-        sets = np.zeros((len(answers), len(self.task.labels)), dtype=bool)
-        for row, answer in enumerate(answers):
-            if answer is not None:
-                sets[row, list(self.task.answers[answer].labels)] = True
-        return sets
-
-    def _predictions(self, scores: Tensor, likelihoods: Tensor | None, texts: list[str] | None) -> str:
-        """The CSV: sample id, truth, prediction, raw text and what it was read as, probability of every label."""
-        split, answers = self.task.splits[self.request.split], self.task.answers
-        ids, truth = split["id"][:], split["answer"][:]
-        parsed = self._parse(texts) if texts else []
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        generated = ["text", "parsed"] if texts else []
-        writer.writerow(["id", "truth", "prediction", *generated, *(f"p({label})" for label in self.task.labels)])
-        for row, probabilities_row in enumerate(scores.tolist()):
-            said = [texts[row], answers[parsed[row]].text if parsed[row] is not None else ""] if texts else []
-            chosen = self._chosen(probabilities_row, None if likelihoods is None else likelihoods[row])
-            figures = [f"{p:.6f}" for p in probabilities_row]
-            writer.writerow([ids[row], answers[truth[row]].text, chosen, *said, *figures])
-        return out.getvalue()
-
-    def _chosen(self, probabilities_row: list[float], likelihoods: Tensor | None) -> str:
-        """The text of the predicted answer: the likeliest candidate, or what the TSM's probabilities say."""
-        if likelihoods is not None:
-            return self.task.answers[int(likelihoods.argmax())].text
-        if self.task.multi_label:
-            return "; ".join(self.task.labels[i] for i, p in enumerate(probabilities_row) if p > 0.5)
-        return self.task.labels[int(np.argmax(probabilities_row))]
+    Example:
+        >>> mean_metrics([{"samples": 1, "accuracy": 0.5}, {"samples": 3, "accuracy": 1.0}])
+        {'samples': 4, 'accuracy': 0.75}
+    """
+    means: dict[str, Any] = {"samples": sum(each["samples"] for each in sets)} if "samples" in sets[0] else {}
+    means |= {
+        name: statistics.mean(each[name] for each in sets)
+        for name in FIGURES
+        if all(isinstance(each.get(name), float) and not math.isnan(each[name]) for each in sets)
+    }
+    for part in ("generated", "tsm", "majority"):
+        if all(each.get(part) for each in sets):
+            means[part] = mean_metrics([each[part] for each in sets])
+    return means
 
 
 def _tracked(batches: Iterator[Any], samples: int, batch_size: int, mode: str) -> Iterator[Any]:

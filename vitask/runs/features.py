@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import send_to_device
 
+from vitask.data import member_of_answer
 from vitask.runs.folder import say
 from vitask.tsm import build_transform, cached_exemplars
 from vitask.vlm.image_cache import ImageFeatures, cached_image_features, image_cache_key
@@ -39,14 +40,24 @@ def exemplar_table(tsm: TSM, task: TaskData, split: str, config: Config, device:
 
 
 def prompts_and_features(
-    vlm: ExemplarVLM, prompter: Prompter, task: TaskData, instruction: str, config: Config, accelerator: Accelerator
+    vlm: ExemplarVLM,
+    prompter: Prompter,
+    task: TaskData,
+    instructions: Sequence[str],
+    config: Config,
+    accelerator: Accelerator,
 ) -> tuple[PromptTable, ImageFeatures | None]:
-    """Return the training split's prompts, and its image features if they are to be kept on disk and fit there."""
-    prompts = PromptTable(task.splits["train"]["image"], prompter, instruction)
+    """Return the training split's prompts, and its image features if they are to be kept on disk and fit there.
+
+    `instructions` holds one a data set.
+    """
+    train, member_of = task.splits["train"], member_of_answer(task)
+    asked = [instructions[member_of[answer]] for answer in train["answer"][:]]
+    prompts = PromptTable(train["image"], prompter, asked)
     features = image_feature_table(vlm, prompts, task, config, accelerator) if config.vlm.feature_cache_gb else None
     if features is None:
         return prompts, None
-    return PromptTable(prompts.images, prompter, instruction, with_inputs=False), features
+    return PromptTable(prompts.images, prompter, asked, with_inputs=False), features
 
 
 def image_feature_table(

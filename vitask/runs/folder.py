@@ -65,6 +65,10 @@ class RunFolder:
         Raises:
             VitaskError: the data is not what it was when the run began.
         """
+        if not len(task.splits["train"]):
+            raise UsageError(
+                f"{task.name} has no training images (data.fractions, data.splits); it can only be evaluated"
+            )
         if (self.path / ENVIRONMENT).is_file():
             self.check_data(task)
             return

@@ -91,4 +91,5 @@ def run_folder(config: Config) -> Path:
 
 def data_name(config: Config) -> str:
     """Return the short name of the data, for folders and titles."""
-    return config.data.name or Path(config.data.root or config.data.source).resolve().name
+    data = config.data
+    return data.name or Path(data.path or data.root or data.source).resolve().stem

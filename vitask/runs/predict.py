@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vitask.errors import UsageError, VitaskError
+from vitask.errors import UsageError, VitaskError, did_you_mean
 from vitask.evaluation.closed_set import answer_images, label_probabilities
-from vitask.runs.folder import say
+from vitask.runs.folder import RunFolder, say
 from vitask.runs.identity import needs_exemplar
 from vitask.runs.train_tsm import probabilities
-from vitask.runs.tuned import finished_run, load_tuned, pick_device
+from vitask.runs.tuned import finished_run, load_run_tsm, load_tuned, pick_device, tsm_folder
 from vitask.tsm import build_transform, load_tsm
 from vitask.vlm.prompts import PromptTable
 
@@ -40,17 +40,20 @@ def predict(request: PredictConfig, paths: Sequence[str]) -> Iterator[tuple[Path
     images = [read_image(path) for path in files]
     device = pick_device(request.device)
     if config.stage.name == "tsm":
-        tsm, meta = load_tsm(run.tsm)
-        labels = meta["labels"]
-        logits = _tsm_outputs(tsm.to(device), images, request.batch_size)[1]
-        scores = probabilities(logits, meta["multi_label"])
+        labels, scores = _tsm_probabilities(run, images, request, device)
     else:
         able = needs_exemplar(config)
         if request.exemplar == "on" and not able:
             say("this run was tuned without exemplar, so it answers without")
-        tuned = load_tuned(run, config, device, with_exemplar=request.exemplar == "on" and able)
-        labels = tuned.labels
-        scores = _vlm_probabilities(tuned, images, config.exemplar.features, request)
+        tsm = (
+            load_run_tsm(tsm_folder(run, config), run.environment()["labels"])
+            if request.exemplar == "on" and able
+            else None
+        )
+        tuned = load_tuned(run, config, device, tsm=tsm)
+        number = chosen_set([member.name for member in tuned.members], request.set)
+        labels = tuned.members[number].labels
+        scores = _vlm_probabilities(tuned, number, images, config.exemplar.features, request)
     for path, row in zip(files, scores.tolist(), strict=True):
         yield path, dict(sorted(zip(labels, row, strict=True), key=lambda pair: -pair[1]))
 
@@ -107,16 +110,48 @@ def _tsm_outputs(tsm: TSM, images: Sequence[Image], batch_size: int, kind: str =
     return torch.cat(features), torch.cat(logits)
 
 
-def _vlm_probabilities(tuned: TunedVLM, images: Sequence[Image], kind: str, request: PredictConfig) -> Tensor:
+def chosen_set(names: Sequence[str], wanted: str | None) -> int:
+    """Return which of a run's data sets is meant.
+
+    Raises:
+        UsageError: there are several and none was named, or there is none of that name.
+    """
+    if wanted is None and len(names) == 1:
+        return 0
+    if wanted not in names:
+        known = ", ".join(names)
+        if wanted is None:
+            raise UsageError(
+                f"this run knows several data sets; say what the images are like: set={names[0]} (of {known})"
+            )
+        raise UsageError(f"set={wanted}: no such data set.{did_you_mean(wanted, names)} This run knows {known}")
+    return names.index(wanted)
+
+
+def _tsm_probabilities(
+    run: RunFolder, images: Sequence[Image], request: PredictConfig, device: str
+) -> tuple[list[str], Tensor]:
+    tsm, meta = load_tsm(run.tsm)
+    members = meta["members"]
+    number = chosen_set([member["name"] for member in members], request.set)
+    start, stop = members[number]["start"], members[number]["stop"]
+    logits = _tsm_outputs(tsm.to(device), images, request.batch_size)[1][:, start:stop]
+    return meta["labels"][start:stop], probabilities(logits, members[number]["multi_label"])
+
+
+def _vlm_probabilities(
+    tuned: TunedVLM, number: int, images: Sequence[Image], kind: str, request: PredictConfig
+) -> Tensor:
+    question = tuned.members[number]
     exemplars = _tsm_outputs(tuned.tsm, images, request.batch_size, kind)[0] if tuned.tsm else None
     batches = answer_images(
         tuned.vlm,
         tuned.prompter,
-        PromptTable(images, tuned.prompter, tuned.instruction),
-        tuned.responses,
+        PromptTable(images, tuned.prompter, question.instruction),
+        tuned.responses(number),
         exemplars=exemplars,
         batch_size=request.batch_size,
         with_text=False,
     )
     scores = torch.cat([batch for batch, _ in batches])
-    return label_probabilities(scores, [labels for _, labels in tuned.answers], len(tuned.labels))
+    return label_probabilities(scores, [labels for _, labels in question.answers], len(question.labels))

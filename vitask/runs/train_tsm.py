@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,16 +14,18 @@ from vitask.config.build import (
     build_optimizer,
     build_scheduler,
     build_settings,
+    build_shares,
     build_task,
     build_tsm,
 )
+from vitask.data import label_ranges, members_of
 from vitask.evaluation.metrics import label_metrics
 from vitask.runs.folder import Stopwatch, is_main, stage_summary
 from vitask.training.checkpoint import Checkpoints
 from vitask.training.loop import Loop
 from vitask.training.recorder import Recorder
-from vitask.training.tsm_data import TSMTrainingData, label_targets
-from vitask.training.tsm_task import TSMTask, balanced_class_weights
+from vitask.training.tsm_data import TSMTrainingData, joint_targets
+from vitask.training.tsm_task import TSMTask, joint_heads
 from vitask.tsm import build_transform, save_tsm
 
 if TYPE_CHECKING:
@@ -44,16 +47,17 @@ def train_tsm(config: Config, run: RunFolder) -> dict[str, Any]:
     tsm = build_tsm(config.tsm, len(task.labels))
     transform = build_transform(tsm.data_config, config.tsm.augment, training=True)
     data = TSMTrainingData(task, transform, config.seed if config.tsm.augment else None)
-    weights = balanced_class_weights(data.targets, len(task.labels)) if config.tsm.balanced else None
+    heads = joint_heads(task, data.targets, data.members, balanced=config.tsm.balanced)
     best = BestTSM(tsm, task, run.tsm, config.launch.workers)
     loop = Loop(
-        TSMTask(tsm, task.multi_label, config.tsm.label_smoothing, weights),
+        TSMTask(tsm, heads, config.tsm.label_smoothing),
         data,
         build_optimizer(config.tsm.optim, tsm),
         build_scheduler(config.tsm.optim),
         build_settings(config, config.tsm.optim),
         accelerator,
         Checkpoints(run.checkpoints),
+        shares=build_shares(config.tsm.optim.sampling, task),
         description=f"tsm {task.name}",
         after_epoch=best.update,
         extra_state=best,
@@ -66,7 +70,7 @@ def train_tsm(config: Config, run: RunFolder) -> dict[str, Any]:
 
 
 class BestTSM:
-    """Keeps the epoch with the highest validation macro-F1; of equals, the one with the lowest loss.
+    """Keeps the epoch with the highest validation macro-F1 (mean over data sets); of equals, that of the lowest loss.
 
     Args:
         tsm: the model that trains.
@@ -79,7 +83,7 @@ class BestTSM:
         self.tsm = tsm
         self.task = task
         self.folder = folder
-        self.targets = label_targets(task, "val")
+        self.targets, self.members = joint_targets(task, "val")
         transform = build_transform(tsm.data_config, None, training=False)
         images = task.splits["val"]["image"]
         self.loader = DataLoader(
@@ -98,9 +102,7 @@ class BestTSM:
         if not self.best or [metrics[key] for key in order] > [self.best[key] for key in order]:
             self.best = {"best_epoch": epoch, **metrics}
             if is_main():
-                save_tsm(
-                    self.tsm, self.folder, {"labels": list(self.task.labels), "multi_label": self.task.multi_label}
-                )
+                save_tsm(self.tsm, self.folder, tsm_meta(self.task))
         return metrics
 
     def state_dict(self) -> dict[str, float]:
@@ -117,8 +119,25 @@ class BestTSM:
         with torch.inference_mode():
             logits = torch.cat([self.tsm(pixels.to(device)).float().cpu() for pixels in self.loader])
         self.tsm.train()
-        metrics = label_metrics(self.targets, probabilities(logits, self.task.multi_label), self.task.multi_label)
-        return {f"val_{name}": value for name, value in metrics.items()}
+        figures = [self._score(number, logits) for number in range(len(members_of(self.task)))]
+        return {f"val_{name}": statistics.mean(figure[name] for figure in figures) for name in figures[0]}
+
+    def _score(self, number: int, logits: torch.Tensor) -> dict[str, float]:
+        """Figures of one data set, over its own labels."""
+        member, labels = members_of(self.task)[number], label_ranges(self.task)[number]
+        own = self.members == number
+        targets, scores = (each[own][:, labels.start : labels.stop] for each in (self.targets, logits))
+        truth = targets if member.multi_label else targets.argmax(-1)
+        return label_metrics(truth, probabilities(scores, member.multi_label), member.multi_label)
+
+
+def tsm_meta(task: TaskData) -> dict[str, Any]:
+    """Say what a TSM's outputs stand for: all labels, and of which data set they are."""
+    members = [
+        {"name": member.name, "start": own.start, "stop": own.stop, "multi_label": member.multi_label}
+        for member, own in zip(members_of(task), label_ranges(task), strict=True)
+    ]
+    return {"labels": list(task.labels), "members": members}
 
 
 def probabilities(logits: torch.Tensor, multi_label: bool) -> torch.Tensor:

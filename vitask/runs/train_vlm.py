@@ -10,13 +10,14 @@ from rich.table import Table
 
 from vitask.config.build import (
     build_accelerator,
-    build_instruction,
+    build_instructions,
     build_negatives,
     build_objective,
     build_optimizer,
     build_placement,
     build_scheduler,
     build_settings,
+    build_shares,
     build_task,
     build_vlm,
 )
@@ -55,11 +56,11 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     parts = prepare(vlm, config)
     responses = [prompter.response(answer.text) for answer in task.answers]
     objective = build_objective(config.objective, term_weights(config), responses)
-    instruction = build_instruction(config.data, task)
-    prompts, features = prompts_and_features(vlm, prompter, task, instruction, config, accelerator)
+    instructions = build_instructions(config.data, task)
+    prompts, features = prompts_and_features(vlm, prompter, task, instructions, config, accelerator)
     if vlm.family.notice:
         say(vlm.family.notice)
-        check_family(vlm.eval(), prompter.prompt(prompts.images[0], instruction), prompter)
+        check_family(vlm.eval(), prompter.prompt(prompts.images[0], instructions[0]), prompter)
     exemplars = exemplar_table(tsm, task, "train", config, accelerator.device) if tsm else None
     data = VITaskTrainingData(
         task,
@@ -83,6 +84,7 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
         build_settings(config, config.optim),
         accelerator,
         Checkpoints(run.checkpoints),
+        shares=build_shares(config.optim.sampling, task),
         description=f"{config.stage.name} {task.name}",
     )
     if accelerator.is_main_process and loop.step == 0:
@@ -91,7 +93,7 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     loop.run(recorder)
     recorder.finish()
     if accelerator.is_main_process:
-        save_vlm(vlm, run.model, describe(config, task, instruction))
+        save_vlm(vlm, run.model, describe(config, task, instructions))
     accelerator.wait_for_everyone()
     return stage_summary(config, watch, loop.step, terms=objective.terms, trained=parts)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from vitask.config.build import build_placement, build_vlm
+from vitask.data import members_of
 from vitask.errors import VitaskError
 from vitask.runs.folder import RunFolder, read_json
 from vitask.runs.identity import at_stage, run_folder
@@ -25,6 +27,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What a VLM was tuned to answer on one data set.
+
+    Attributes:
+        name: of the data set.
+        labels: its label texts.
+        answers: the closed set of responses, each with the labels that it stands for.
+        instruction: the rendered instruction.
+    """
+
+    name: str
+    labels: Sequence[str]
+    answers: Sequence[tuple[str, tuple[int, ...]]]
+    instruction: str
+
+
+@dataclass(frozen=True)
 class TunedVLM:
     """What inference needs of a VLM run.
 
@@ -32,59 +51,66 @@ class TunedVLM:
         vlm: the tuned model, in evaluation mode.
         prompter: its tokenizer and image processor.
         tsm: the TSM that gives the exemplars; `None` where they are not wanted, or the run never saw any.
-        answers: the closed set of responses, each with the labels that it stands for.
-        labels: the label texts.
-        instruction: the rendered instruction.
+        members: what it answers, one a data set.
     """
 
     vlm: ExemplarVLM
     prompter: Prompter
     tsm: TSM | None
-    answers: Sequence[tuple[str, tuple[int, ...]]]
-    labels: Sequence[str]
-    instruction: str
+    members: Sequence[Question]
 
-    @property
-    def responses(self) -> list[tuple[int, ...]]:
-        """Token ids of every answer."""
-        return [self.prompter.response(text) for text, _ in self.answers]
+    def responses(self, member: int) -> list[tuple[int, ...]]:
+        """Token ids of every answer of a data set."""
+        return [self.prompter.response(text) for text, _ in self.members[member].answers]
 
 
-def describe(config: Config, task: TaskData, instruction: str) -> dict[str, Any]:
+def describe(config: Config, task: TaskData, instructions: Sequence[str]) -> dict[str, Any]:
     """Collect what is saved beside the weights, so that inference does not need the data."""
     return {
         "base": config.vlm.path,
         "revision": config.vlm.revision,
-        "labels": list(task.labels),
-        "multi_label": task.multi_label,
-        "answers": [{"text": a.text, "labels": list(a.labels)} for a in task.answers[: task.candidates]],
-        "instruction": instruction,
+        "members": [
+            {
+                "name": member.name,
+                "labels": list(member.labels),
+                "multi_label": member.multi_label,
+                "answers": [{"text": a.text, "labels": list(a.labels)} for a in member.answers[: member.candidates]],
+                "instruction": instruction,
+            }
+            for member, instruction in zip(members_of(task), instructions, strict=True)
+        ],
     }
 
 
-def load_tuned(run: RunFolder, config: Config, device: str, *, with_exemplar: bool) -> TunedVLM:
-    """Load a finished VLM run; without the exemplar, its TSM and connector are not needed and may be absent.
+def load_tuned(run: RunFolder, config: Config, device: str, *, tsm: TSM | None) -> TunedVLM:
+    """Load a finished VLM run; without a TSM it answers without the exemplar, and its connector may be absent.
 
     Raises:
-        VitaskError: a file is missing or damaged, or does not fit the run's config.
+        VitaskError: a file is missing or damaged, or does not fit the run's config or the TSM.
     """
-    description = read_json(run.model / DESCRIPTION)
-    tsm = load_run_tsm(tsm_folder(run, config), description["labels"]) if with_exemplar else None
+    members = read_json(run.model / DESCRIPTION)["members"]
+    if tsm:
+        require_connector(run.model)
+        _check_width(run.model / CONNECTOR, tsm.feature_dim(config.exemplar.features))
     vlm, prompter = build_vlm(
         config,
         tsm.feature_dim(config.exemplar.features) if tsm else None,
         build_placement(config.exemplar, tsm) if tsm else None,
     )
-    if with_exemplar:
-        require_connector(run.model)
     load_weights(vlm, run.model)
     return TunedVLM(
         vlm=vlm.to(device).eval(),
         prompter=prompter,
         tsm=tsm.to(device) if tsm else None,
-        answers=[(a["text"], tuple(a["labels"])) for a in description["answers"]],
-        labels=description["labels"],
-        instruction=description["instruction"],
+        members=[
+            Question(
+                name=member["name"],
+                labels=member["labels"],
+                answers=[(answer["text"], tuple(answer["labels"])) for answer in member["answers"]],
+                instruction=member["instruction"],
+            )
+            for member in members
+        ],
     )
 
 
@@ -92,6 +118,20 @@ def require_connector(folder: Path) -> None:
     """Raise a `VitaskError` if a tuned VLM has no connector to be loaded; a fresh one would answer at random."""
     if not (folder / CONNECTOR).is_file():
         raise VitaskError(f"{folder / CONNECTOR} is missing, so the exemplar has no connector")
+
+
+def _check_width(connector: Path, width: int) -> None:
+    """Raise a `VitaskError` if a TSM's features are not what a connector takes."""
+    try:
+        with safe_open(connector, "pt") as file:
+            taken = file.get_slice("norm.weight").get_shape()[0]
+    except SafetensorError as error:
+        raise VitaskError(f"{connector}: damaged: {error}") from error
+    if taken != width:
+        raise VitaskError(
+            f"{connector} takes features of {taken} values, the TSM's have {width}: "
+            "plug in one of the same backbone, or train the connector with it (stage=ep)"
+        )
 
 
 def tsm_folder(run: RunFolder, config: Config) -> Path:

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 
 from vitask.errors import VitaskError
 from vitask.training.checkpoint import Checkpoints, trainable_state
-from vitask.training.sampling import epoch_steps, random_state, rank_share, restore_random_state
+from vitask.training.sampling import random_state, rank_share, restore_random_state
+from vitask.training.shares import Shares
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -94,6 +95,7 @@ class Loop:
         settings: portions and lengths.
         accelerator: precision, device, ranks.
         checkpoints: where to save and resume.
+        shares: which samples an epoch holds; by default each once.
         description: text beside the progress bar.
         after_epoch: called after every epoch with its number (from 1); what it returns is logged.
         extra_state: `state_dict`/`load_state_dict` object saved along, for what the callbacks keep.
@@ -109,6 +111,7 @@ class Loop:
         accelerator: Accelerator,
         checkpoints: Checkpoints,
         *,
+        shares: Shares | None = None,
         description: str = "training",
         after_epoch: Callable[[int], dict[str, float]] | None = None,
         extra_state: Any = None,
@@ -121,7 +124,8 @@ class Loop:
         self.description = description
         self.after_epoch = after_epoch
         self.extra_state = extra_state
-        self.steps_per_epoch = math.ceil(len(data) / settings.batch_size)
+        self.shares = shares or Shares([0] * len(data), [0] * len(data))
+        self.steps_per_epoch = self.shares.steps_per_epoch(settings.batch_size)
         self.total_steps = self.steps_per_epoch * settings.epochs
         self.scheduler = scheduler(optimizer, self.total_steps)
         self.step = 0
@@ -189,7 +193,7 @@ class Loop:
     def _epoch(self, epoch: int) -> Iterator[list[Mapping[str, Any]]]:
         """Yield the remaining steps of an epoch, each as this rank's micro-batches."""
         settings, ranks = self.settings, self.accelerator.num_processes
-        steps = epoch_steps(len(self.data), settings.batch_size, seed=settings.seed, epoch=epoch)
+        steps = self.shares.steps(settings.batch_size, seed=settings.seed, epoch=epoch)
         keys = [rank_share(step, self.accelerator.process_index, ranks) for step in self.data.keys(epoch, steps)]
         size = settings.micro_batch_size or settings.batch_size
         loader = DataLoader(

@@ -1,4 +1,4 @@
-"""The order of samples: a pure function of seed and epoch, the same on every rank and after every resume."""
+"""A rank's part of a step, and random states that survive a resume and do not depend on who computes what."""
 
 from __future__ import annotations
 
@@ -9,17 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-
-def epoch_steps(samples: int, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
-    """Shuffle one epoch and split it into optimiser steps over all ranks; the last one may be smaller.
-
-    Example:
-        >>> [len(step) for step in epoch_steps(10, 4, seed=0, epoch=0)]
-        [4, 4, 2]
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(samples).tolist()
-    return [order[start : start + batch_size] for start in range(0, samples, batch_size)]
 
 
 def rank_share(step: Sequence[Any], rank: int, ranks: int) -> Sequence[Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vitask.data import member_of_answer
 from vitask.training.sampling import seeded
 
 if TYPE_CHECKING:
@@ -28,8 +29,21 @@ def label_targets(task: TaskData, split: str) -> Tensor:
     return table[torch.tensor(answers)]
 
 
+def joint_targets(task: TaskData, split: str) -> tuple[Tensor, Tensor]:
+    """Return the labels of each image among those of all data sets, and its data set.
+
+    Returns:
+        `(N, labels)` float32 multi-hot, and `(N,)` int64.
+    """
+    table = torch.zeros(len(task.answers), len(task.labels))
+    for row, answer in enumerate(task.answers):
+        table[row, list(answer.labels)] = 1.0
+    answers = torch.tensor(task.splits[split]["answer"][:])
+    return table[answers], torch.tensor(member_of_answer(task))[answers]
+
+
 class TSMTrainingData:
-    """Items are (pixels, target, index); augmentation is a pure function of seed, epoch and index.
+    """Items are (pixels, index); augmentation is a pure function of seed, epoch and index.
 
     Args:
         task: the data.
@@ -39,7 +53,7 @@ class TSMTrainingData:
 
     def __init__(self, task: TaskData, transform: Callable[[Image], Tensor], seed: int | None) -> None:
         self.images = task.splits["train"]["image"]
-        self.targets = label_targets(task, "train")
+        self.targets, self.members = joint_targets(task, "train")
         self.transform = transform
         self.seed = seed
 
@@ -51,13 +65,19 @@ class TSMTrainingData:
         """Return (epoch, index) for every item."""
         return [[(epoch, index) for index in step] for step in steps]
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
-        """Return pixels, target and index of one item."""
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+        """Return pixels and index of one item."""
         epoch, index = key
         with nullcontext() if self.seed is None else seeded(self.seed, epoch, index):
-            return self.transform(self.images[index]), self.targets[index], index
+            return self.transform(self.images[index]), index
 
-    def collate(self, items: Sequence[tuple[Tensor, Tensor, int]]) -> Mapping[str, Any]:
-        """Return `pixels (B, C, H, W)`, `targets` and `id (B,)`."""
-        pixels, targets, indices = zip(*items, strict=True)
-        return {"pixels": torch.stack(pixels), "targets": torch.stack(targets), "id": torch.tensor(indices)}
+    def collate(self, items: Sequence[tuple[Tensor, int]]) -> Mapping[str, Any]:
+        """Return `pixels (B, C, H, W)`, `targets (B, labels)` multi-hot, `members (B,)` and `id (B,)`."""
+        pixels, indices = zip(*items, strict=True)
+        rows = torch.tensor(indices)
+        return {
+            "pixels": torch.stack(pixels),
+            "targets": self.targets[rows],
+            "members": self.members[rows],
+            "id": rows,
+        }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vitask.data import BatchNegatives, DatasetNegatives
+from vitask.data import BatchNegatives, DatasetNegatives, member_of_answer
 from vitask.losses import IGNORE_INDEX
 from vitask.vlm.inputs import label_branch, make_branch, stack_images
 from vitask.vlm.packing import Continuation, pack
@@ -54,6 +54,7 @@ class VITaskTrainingData:
         image_features: ImageFeatures | None = None,
     ) -> None:
         self.answers = task.splits["train"]["answer"][:]
+        self.member_of = member_of_answer(task)
         self.prompts = prompts
         self.responses = responses
         self.branches = tuple(branches)
@@ -90,34 +91,32 @@ class VITaskTrainingData:
 
     def collate(self, items: Sequence[dict[str, Any]]) -> Mapping[str, Any]:
         """Build a micro-batch as `ExemplarVLM.forward` takes it, with what `Objective` reads."""
-        prompts: dict[int, Prompt] = {}
-        for own_first in (True, False):
-            for item in items:
-                prompts.update({i: p for i, p in item["prompts"].items() if (i == item["index"]) == own_first})
-        place = {index: row for row, index in enumerate(prompts)}
         own = [item["index"] for item in items]
+        others = {_shown(item): item["prompts"][_shown(item)] for item in items if _shown(item) not in own}
+        indices = [*own, *others]
+        prompts = [*(item["prompts"][item["index"]] for item in items), *others.values()]
         responses = [self.responses[item["answer"]] for item in items]
         batch: dict[str, Any] = {
             "id": torch.tensor(own),
             "labels": pad_responses(responses),
             "has_negative": torch.tensor([item["negative"] != NO_NEGATIVE for item in items]),
-            **self._images(prompts),
+            **self._images(indices, prompts),
         }
         if "exemplar" in self.branches:
             batch["exemplars"] = torch.stack([item["exemplar"] for item in items])
         if self.candidates:
             chosen = [item["candidates"] for item in items]
             batch["closed_set"] = self.candidates.describe(chosen, own, [item["answer"] for item in items])
-        rows = {"negative": [place[_shown(item)] for item in items]}
+        rows = {"negative": [indices.index(_shown(item)) for item in items]}
         build = self._packed if self.packed else self._plain
-        return {**batch, **build(items, list(prompts.values()), responses, rows)}
+        return {**batch, **build(items, prompts, responses, rows)}
 
-    def _images(self, prompts: Mapping[int, Prompt]) -> dict[str, Any]:
+    def _images(self, indices: Sequence[int], prompts: Sequence[Prompt]) -> dict[str, Any]:
         """Return the image inputs, or the image features, of the images of a batch."""
         if self.features is None:
-            return stack_images(list(prompts.values()), self.prompts.prompter)
-        counts = [prompt.image_tokens for prompt in prompts.values()]
-        return {"image_features": self.features.gather(list(prompts)), "image_tokens": counts}
+            return stack_images(prompts, self.prompts.prompter)
+        counts = [prompt.image_tokens for prompt in prompts]
+        return {"image_features": self.features.gather(indices), "image_tokens": counts}
 
     def _packed(
         self, items: Sequence[dict[str, Any]], prompts: Sequence[Prompt], responses: Sequence[Sequence[int]], rows: Any
@@ -157,7 +156,8 @@ class VITaskTrainingData:
     def _negatives(self, epoch: int, step: Sequence[int]) -> Sequence[int]:
         if self.negatives is None:
             return [NO_NEGATIVE] * len(step)
-        drawn = self.negatives.draw(epoch, step, [self.answers[i] for i in step], [0] * len(step))
+        answers = [self.answers[i] for i in step]
+        drawn = self.negatives.draw(epoch, step, answers, [self.member_of[answer] for answer in answers])
         if isinstance(self.negatives, BatchNegatives):
             return [NO_NEGATIVE if row == NO_NEGATIVE else step[row] for row in drawn]
         return drawn

@@ -50,7 +50,7 @@ def packed_hidden(vlm: ExemplarVLM, batch: Mapping[str, Any]) -> Tensor:
     exemplars = vlm.connector(batch["exemplars"]) if packed["has_exemplar"] else None
     inputs = vlm.decoder_inputs(packed, features, exemplars)
     mask = tree_mask(packed["segments"], packed["ancestors"])
-    hidden = vlm.decode(inputs, attention_argument(vlm.base, mask, inputs["inputs_embeds"].dtype))
+    hidden = vlm.decode(inputs, additive(mask, inputs["inputs_embeds"].dtype))
     return hidden.flatten(0, 1)[packed["heads"]]
 
 
@@ -72,11 +72,13 @@ def add_up(log_p: Tensor, scored: Mapping[str, Tensor]) -> Tensor:
     return scores.view_as(valid).masked_fill(~valid, -torch.inf)
 
 
-def attention_argument(model: PreTrainedModel, mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Turn a boolean mask into what the model's attention takes; an eager one would add it to the scores as 0 and 1."""
-    if attention_name(model) == "eager":
-        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
-    return mask
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn a boolean mask into what is added to attention scores.
+
+    Eager attention takes no other: it would add a boolean mask as 0 and 1. SDPA takes both, but makes a copy of a
+    boolean one in every layer.
+    """
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
 
 def attention_name(model: PreTrainedModel) -> str:

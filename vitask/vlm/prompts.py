@@ -162,16 +162,21 @@ class PromptTable:
     Args:
         images: the split's PIL images by index.
         prompter: tokenises image and instruction.
-        instruction: the rendered instruction.
+        instructions: the rendered instruction, one for all images or one an image.
         with_inputs: keep the model's image inputs too; without them, their features must come from elsewhere.
     """
 
     def __init__(
-        self, images: Sequence[Image], prompter: Prompter, instruction: str, *, with_inputs: bool = True
+        self,
+        images: Sequence[Image],
+        prompter: Prompter,
+        instructions: str | Sequence[str],
+        *,
+        with_inputs: bool = True,
     ) -> None:
         self.images = images
         self.prompter = prompter
-        self.instruction = instruction
+        self.instructions = instructions
         self.with_inputs = with_inputs
         self._kept: dict[int, Prompt] = {}
         self._bytes = 0
@@ -184,7 +189,8 @@ class PromptTable:
         """Return the prompt of one image."""
         if index in self._kept:
             return self._kept[index]
-        prompt = self.prompter.prompt(self.images[index], self.instruction)
+        instruction = self.instructions if isinstance(self.instructions, str) else self.instructions[index]
+        prompt = self.prompter.prompt(self.images[index], instruction)
         if not self.with_inputs:
             prompt = replace(prompt, images={})
         size = sum(tensor.nbytes for tensor in prompt.images.values()) + prompt.positions.nbytes

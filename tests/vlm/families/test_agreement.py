@@ -69,7 +69,7 @@ def running_positions(species, batch, monkeypatch):
 
 
 def boolean_mask_for_eager(species, batch, monkeypatch):
-    monkeypatch.setattr(packed_form, "attention_argument", lambda model, mask, dtype: mask)
+    monkeypatch.setattr(packed_form, "additive", lambda mask, dtype: mask)
 
 
 @pytest.mark.parametrize("spoil", [causal_mask, running_positions, boolean_mask_for_eager], ids=lambda s: s.__name__)

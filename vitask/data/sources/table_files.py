@@ -1,0 +1,231 @@
+"""Reading tables of any common kind, column by column, with the place of every row for errors.
+
+CSV and TSV (delimiter found in the header), JSON lines, Parquet; Excel where pandas finds its reader. Images inside a
+Parquet file stay there until they are converted.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitask.data.images import file_stamp
+from vitask.errors import UsageError, VitaskError
+
+DELIMITERS = ",;\t|"
+BATCH_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table without the columns that hold images.
+
+    Attributes:
+        path: The file.
+        columns: Values by column name; every column is as long as ``places``.
+        places: Where each row stands, e.g. ``"labels.csv, line 7"``.
+        image_columns: The columns whose cells are encoded images (Parquet only).
+        class_names: The names that a column's numbers stand for, where the file says it (Parquet by `datasets`).
+    """
+
+    path: Path
+    columns: Mapping[str, Sequence[Any]]
+    places: Sequence[str]
+    image_columns: Sequence[str] = ()
+    class_names: Mapping[str, Sequence[str]] | None = None
+
+
+def read_table(path: str | Path) -> Table:
+    """Read a table.
+
+    Raises:
+        UsageError: The file's kind is unknown.
+        VitaskError: It is missing, damaged, has no columns, or a row does not fit the header.
+
+    Example:
+        >>> read_table("labels.csv").columns["label"][:2]
+        ['normal', 'pneumonia']
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise VitaskError(f"{path}: no such file")
+    reader = READERS.get(path.suffix.casefold())
+    if reader is None:
+        raise UsageError(f"{path}: unknown kind of table; there are {', '.join(READERS)}")
+    return reader(path)
+
+
+def _read_csv(path: Path) -> Table:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            delimiter = _delimiter(file.readline(), path)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            names = [name.strip() for name in next(reader, [])]
+            rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise VitaskError(f"{path}: not a UTF-8 text table: {error}") from error
+    _check_header(names, path)
+    for line, row in rows:
+        if len(row) < len(names) or any(cell.strip() for cell in row[len(names) :]):
+            raise VitaskError(f"{path}, line {line}: has {len(row)} cells, but the header has {len(names)} columns")
+    columns = {name: [row[i].strip() for _, row in rows] for i, name in enumerate(names) if name}
+    return Table(path, columns, [f"{path}, line {line}" for line, _ in rows])
+
+
+def _delimiter(header: str, path: Path) -> str:
+    if path.suffix.casefold() == ".tsv":
+        return "\t"
+    return max(DELIMITERS, key=header.count) if any(mark in header for mark in DELIMITERS) else ","
+
+
+def _check_header(names: Sequence[str], path: Path) -> None:
+    named = [name for name in names if name]
+    if not named:
+        raise VitaskError(f"{path}: is empty; the first line must name the columns")
+    twice = [name for i, name in enumerate(named) if name in named[:i]]
+    if twice:
+        raise VitaskError(f"{path}: the column '{twice[0]}' occurs twice")
+
+
+def _read_json_lines(path: Path) -> Table:
+    rows, places = [], []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8-sig"))
+            except ValueError as error:
+                raise VitaskError(f"{path}, line {number}: not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise VitaskError(f'{path}, line {number}: expected an object such as {{"image": ..., "label": ...}}')
+            rows.append(row)
+            places.append(f"{path}, line {number}")
+    names = dict.fromkeys(name for row in rows for name in row)
+    if not names:
+        raise VitaskError(f"{path}: has no rows")
+    return Table(path, {name: [row.get(name) for row in rows] for name in names}, places)
+
+
+def _read_parquet(path: Path) -> Table:
+    from datasets import ClassLabel, Features, Image
+    from pyarrow import types
+
+    with _open_parquet(path) as file:
+        schema = file.schema_arrow
+        images = [
+            entry.name
+            for entry in schema
+            if types.is_binary(entry.type)
+            or types.is_large_binary(entry.type)
+            or (types.is_struct(entry.type) and entry.type.get_field_index("bytes") >= 0)
+        ]
+        columns = ParquetColumns(path, [name for name in schema.names if name not in images])
+        rows = file.metadata.num_rows
+    features = Features.from_arrow_schema(schema)
+    images += [name for name, kind in features.items() if isinstance(kind, Image) and name not in images]
+    kinds = {name: getattr(kind, "feature", kind) for name, kind in features.items()}
+    class_names = {name: kind.names for name, kind in kinds.items() if isinstance(kind, ClassLabel)}
+    return Table(path, columns, [f"{path}, row {row}" for row in range(1, rows + 1)], images, class_names)
+
+
+def _open_parquet(path: Path):
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return parquet.ParquetFile(path)
+    except (ArrowException, OSError) as error:
+        raise VitaskError(f"{path}: not a complete Parquet file: {' '.join(str(error).split())}") from error
+
+
+def _read_excel(path: Path) -> Table:
+    import pandas
+
+    engine = "xlrd" if path.suffix.casefold() == ".xls" else "openpyxl"
+    try:
+        frame = pandas.read_excel(path, dtype=str, keep_default_na=False, engine=engine)
+    except ImportError as error:
+        raise UsageError(f"{path}: reading Excel files needs 'pip install {engine}'; or save it as CSV") from error
+    except Exception as error:  # each of the readers has errors of its own
+        raise VitaskError(f"{path}: not an Excel file: {' '.join(str(error).split())}") from error
+    names = [str(name).strip() for name in frame.columns]
+    _check_header(names, path)
+    columns = {name: [cell.strip() for cell in frame.iloc[:, i]] for i, name in enumerate(names)}
+    return Table(path, columns, [f"{path}, row {row}" for row in range(2, len(frame) + 2)])
+
+
+READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".parquet": _read_parquet,
+    ".xls": _read_excel,
+    ".xlsx": _read_excel,
+}
+
+
+class ParquetColumns(Mapping[str, Sequence[Any]]):
+    """Columns of a Parquet file, each read when it is asked for."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self.path = path
+        self.names = names
+
+    def __getitem__(self, name: str) -> list[Any]:
+        if name not in self.names:
+            raise KeyError(name)
+        with _open_parquet(self.path) as file:
+            return file.read(columns=[name]).column(0).to_pylist()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class ParquetImages:
+    """The encoded images of a column of a Parquet file, read a few rows at a time.
+
+    Args:
+        table: The table.
+        column: Bytes, or `datasets`' struct of bytes and path.
+        root: What paths in that struct are relative to.
+    """
+
+    def __init__(self, table: Table, column: str, root: Path) -> None:
+        self.table = table
+        self.column = column
+        self.root = root
+
+    def __len__(self) -> int:
+        return len(self.table.places)
+
+    def name(self, row: int) -> str:
+        """Name file and row."""
+        return self.table.places[row]
+
+    def stamp(self) -> str:
+        """Digest the file's place, size and time of change, and the column."""
+        return f"{file_stamp(self.table.path)} {self.column}"
+
+    def items(self, start: int) -> Iterator[bytes]:
+        """Yield the cells' bytes; a row group is read at a time."""
+        with _open_parquet(self.table.path) as file:
+            row = 0
+            for batch in file.iter_batches(BATCH_ROWS, columns=[self.column]):
+                for cell in batch.column(0)[max(0, start - row) :]:
+                    yield self._bytes(cell.as_py())
+                row += len(batch)
+
+    def _bytes(self, cell: Any) -> bytes:
+        if isinstance(cell, dict):
+            data, path = cell.get("bytes"), cell.get("path")
+            cell = (self.root / path).read_bytes() if data is None and path else data
+        return cell or b""  # nothing there: refused like any image that does not decode
