@@ -18,7 +18,7 @@ def many(labels: int = 40, multi_label: bool = False):
     return SimpleNamespace(
         answers=answers,
         candidates=len(sets),
-        labels=[str(i) for i in range(count)],
+        labels=tuple(str(i) for i in range(count)),
         multi_label=multi_label,
         members=(),
     )

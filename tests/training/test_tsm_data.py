@@ -51,7 +51,7 @@ def test_targets_of_several_labels_are_multi_hot():
 
 def test_targets_of_a_mixture_stand_in_their_own_part_of_the_class_space():
     toy = make_toy_task()
-    task = mix("both", [toy, replace(toy, name="again")])
+    task = mix("both", [toy, replace(toy, name="again", labels=("four", "five", "six"))])
     targets, members = joint_targets(task, "test")
     assert targets.shape == (20, 6)
     assert targets.argmax(-1).tolist() == [*ANSWERS, *(3 + answer for answer in ANSWERS)]
