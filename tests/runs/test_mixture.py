@@ -110,14 +110,44 @@ def test_another_tsm_is_plugged_in_and_other_data_is_asked(pipeline, cli, shapes
 
 @pytest.mark.slow
 def test_data_with_other_labels_cannot_be_asked(trained, pipeline, cli):
-    cli("evaluate", f"run={pipeline.run('vanilla')}", f"data={trained}").refuses(1, "its labels", "data.label_texts")
+    cli("evaluate", f"run={pipeline.run('vanilla')}", f"data={trained}").refuses(
+        1, "the labels of this data", "data.label_texts"
+    )
 
 
-def test_two_sets_of_one_name_and_a_mixture_of_one_are_refused(cli, shapes, small):
+@pytest.mark.slow
+def test_images_that_only_test_are_asked_by_their_own_configuration(pipeline, cli, shapes, tmp_path):
+    """The same classes in a folder without splits, all of it to evaluate on."""
+    flat = tmp_path / "flat"
+    for image in sorted((shapes / "test").glob("*/[01].png")):
+        (flat / image.parent.name).mkdir(parents=True, exist_ok=True)
+        (flat / image.parent.name / image.name).write_bytes(image.read_bytes())
+    run = pipeline.run("ep")
+    other = ["data=image_folder", f"data.root={flat}", "data.fractions=[0,0,1]"]
+    ended = cli("evaluate", f"run={run}", "generate=false", *other)
+    assert ended.code == 0, ended
+    folders = sorted((run / "eval").glob("test-*_data-image_folder-*"))
+    assert [folder.name.split("_")[0] for folder in folders] == ["test-off", "test-on"]
+    metrics = json.loads((folders[0] / "metrics.json").read_text())
+    assert metrics["samples"] == 6
+    assert metrics["majority"]["accuracy"] == pytest.approx(1 / 3)
+    cli("evaluate", f"run={run}", f"data.root={flat}").refuses(2, "say which data as well")
+    cli("train", "stage=tsm", *other, f"cache={tmp_path}/cache").refuses(2, "no training images")
+
+
+def test_members_that_are_no_data_sets_are_refused(cli, shapes, small):
     settings = [word for word in small if not word.startswith("data")]
-    one = f"data.members={{a: {{source: image_folder, root: {shapes}}}}}"
-    cli("train", "stage=tsm", "data=mixture", one, *settings).refuses(2, "at least two data sets")
-    member = f"{{source: image_folder, root: {shapes}, name: same}}"
-    two = f"data.members={{a: {member}, b: {member}}}"
-    cli("train", "stage=tsm", "data=mixture", two, *settings).refuses(2, "two data sets are called 'same'")
-    cli("train", "stage=tsm", "data=mixture", "data.members={a: {sourc: digits}}", *settings).refuses(2, "sourc")
+
+    def refused(members: str, *texts: str):
+        return cli("train", "stage=tsm", "data=mixture", f"data.members={members}", *settings).refuses(2, *texts)
+
+    assert refused(f"{{a: {{source: image_folder, root: {shapes}}}}}", "at least two data sets")
+    assert refused("{a: {sourc: digits}}", "sourc")
+    assert refused("{a: digits, b: digits}", "data.members.a", "{source: digits}")
+    assert refused("{a: {source: mixture}, b: {source: digits}}", "cannot be part of a mixture")
+
+
+def test_another_tsm_needs_a_run_that_sees_one(pipeline, cli):
+    tsm = pipeline.run("tsm")
+    cli("evaluate", f"run={pipeline.run('vanilla')}", f"tsm={tsm}").refuses(2, "no TSM to replace")
+    cli("evaluate", f"run={tsm}", f"tsm={tsm}").refuses(2, "no TSM to replace")

@@ -57,15 +57,36 @@ def test_answers_with_several_labels_are_ranked_by_their_labels_and_described_by
     candidates = Candidates(many(multi_label=True), 4, seed=0, teacher_logits=logits)
     assert {0, 4} <= set(candidates.draw(0, 0, truth=0))
     assert {1, 0} <= set(candidates.draw(0, 1, truth=1))
-    described = candidates.describe([[0, 4], [1, 6]], [0, 1], [4, 6])
+    described = candidates.describe([[0, 4], [1, 6]], [0, 1], [4, 6])["several"]
     assert described["targets"].tolist() == [[1, 0, 1], [1, 1, 1]]
     assert described["membership"].tolist() == [
         [[False, False, False], [True, False, True]],
         [[True, False, False], [True, True, True]],
     ]
-    assert torch.equal(described["teacher"], logits)
+    odds = torch.tensor([[3.0, -torch.inf, 3.0], [torch.inf, -3.0, -3.0]])  # of sets: 0 or 2 + 1, -3 or -3 - 2 - 1
+    torch.testing.assert_close(described["teacher"], odds)
 
 
 @pytest.mark.parametrize("multi_label", [True, False])
 def test_without_a_teacher_none_is_described(multi_label):
-    assert "teacher" not in Candidates(many(multi_label=multi_label), None, seed=0).describe([[0, 1]], [0], [1])
+    kinds = Candidates(many(multi_label=multi_label), None, seed=0).describe([[0, 1]], [0], [1])
+    assert kinds.keys() == {"several" if multi_label else "single"}
+    assert all("teacher" not in kind for kind in kinds.values())
+
+
+def test_sets_that_share_their_labels_read_their_own_columns_of_the_teacher():
+    """Sets of 3, 3 and 4 labels, the second with the labels of the first: 7 columns, 10 answers."""
+    first, second = many(3), many(3)
+    third = many(4)
+    third.labels = tuple("abcd")
+    task = SimpleNamespace(members=(first, second, third), labels=(*first.labels, *third.labels))
+    task.answers = [Answer(str(label), (label,)) for labels in (range(3), range(3), range(3, 7)) for label in labels]
+    logits = torch.arange(7.0).expand(2, 7)
+    candidates = Candidates(task, None, seed=0, teacher_logits=logits)
+    chosen = [candidates.draw(0, 0, truth=4), candidates.draw(0, 1, truth=9)]
+    assert chosen == [[3, 4, 5], [6, 7, 8, 9]]
+    described = candidates.describe(chosen, [0, 1], [4, 9])["single"]
+    assert described["targets"].tolist() == [1, 3]
+    assert described["valid"].tolist() == [[True, True, True, False], [True, True, True, True]]
+    assert described["teacher"][0, :3].tolist() == [0, 1, 2]
+    assert described["teacher"][1].tolist() == [3, 4, 5, 6]

@@ -161,14 +161,15 @@ def test_wrong_options_are_refused(weights, options, words):
 
 
 SCORES = torch.tensor([[0.0, -1.0, -3.0], [-2.0, -0.5, -1.0]], dtype=torch.float64)
+ALL, ROWS = torch.ones(2, 3, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
 TEACHER = torch.tensor([[1.0, 2.0, -1.0], [0.0, 0.5, 3.0]], dtype=torch.float64)
 
 
 def test_closed_set_terms_of_single_labels_equal_sums_by_hand():
     objective = Objective({"ranking": 2.0, "csa": 0.5}, closed_set_temperature=2.0, teacher_temperature=0.5)
     assert objective.branches == ("labels",)
-    closed = {"valid": torch.ones(2, 3, dtype=torch.bool), "targets": torch.tensor([1, 0]), "teacher": TEACHER}
-    batch = {"closed_set": closed}
+    closed = {"valid": ALL, "rows": ROWS, "targets": torch.tensor([1, 0]), "teacher": TEACHER}
+    batch = {"closed_set": {"single": closed}}
     counts = objective.counts(batch)
     assert {term: int(count) for term, count in counts.items()} == {"ranking": 2, "csa": 2}
     out = objective({"labels": SCORES}, batch, counts, 0.0)
@@ -186,12 +187,13 @@ def test_closed_set_terms_of_label_sets_compare_each_label():
     truth = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
     teacher = torch.tensor([[1.0, -2.0], [0.5, 0.0]], dtype=torch.float64)
     closed = {
-        "valid": torch.ones(2, 3, dtype=torch.bool),
+        "valid": ALL,
+        "rows": ROWS,
         "targets": truth,
         "teacher": teacher,
         "membership": sets.expand(2, 3, 2),
     }
-    batch = {"closed_set": closed}
+    batch = {"closed_set": {"several": closed}}
     out = objective({"labels": SCORES}, batch, objective.counts(batch), 0.0)
     p = SCORES.softmax(-1) @ sets.double()
     t = teacher.sigmoid()
@@ -199,3 +201,26 @@ def test_closed_set_terms_of_label_sets_compare_each_label():
     csa = (t * (t / p).log() + (1 - t) * ((1 - t) / (1 - p)).log()).mean()
     torch.testing.assert_close(out["ranking"], ranking, rtol=1e-10, atol=0)
     torch.testing.assert_close(out["csa"], csa, rtol=1e-10, atol=0)
+
+
+def test_samples_of_both_kinds_keep_their_own_loss_in_one_batch():
+    objective = Objective({"ranking": 1.0, "csa": 1.0})
+    sets = torch.tensor([[False, False], [True, False], [True, True]])
+    single = {"valid": ALL, "rows": torch.tensor([True, False]), "targets": torch.tensor([1, 0]), "teacher": TEACHER}
+    several = {
+        "valid": ALL,
+        "rows": torch.tensor([False, True]),
+        "targets": torch.tensor([[0.0, 0.0], [1.0, 0.0]]),
+        "teacher": torch.tensor([[0.0, 0.0], [0.5, -1.0]], dtype=torch.float64),
+        "membership": sets.expand(2, 3, 2),
+    }
+    batch = {"closed_set": {"single": single, "several": several}}
+    counts = objective.counts(batch)
+    assert int(counts["csa"]) == 2
+    out = objective({"labels": SCORES}, batch, counts, 0.0)
+    log_p, t = SCORES[0].log_softmax(-1), TEACHER[0].softmax(-1)
+    p, q = SCORES[1].softmax(-1) @ sets.double(), several["teacher"][1].sigmoid()
+    csa = (t * (t.log() - log_p)).sum() + (q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()).mean()
+    ranking = -log_p[1] - (p[0].log() + (1 - p[1]).log()) / 2
+    torch.testing.assert_close(out["csa"], csa / 2, rtol=1e-10, atol=0)
+    torch.testing.assert_close(out["ranking"], ranking / 2, rtol=1e-10, atol=0)

@@ -104,7 +104,7 @@ def test_both_forms_of_a_batch_ask_the_same(negatives):
 def test_the_closed_set_says_which_candidate_is_true_and_what_the_teacher_thinks():
     data = make_data(("labels",), limit=2)
     batch = data.collate([data[5, index, NO_NEGATIVE] for index in range(len(ANSWERS))])
-    closed = batch["closed_set"]
+    closed = batch["closed_set"]["single"]
     chosen = [data.candidates.draw(5, index, answer) for index, answer in enumerate(ANSWERS)]
     assert {len(candidates) for candidates in chosen} == {2}
     assert [c[t] for c, t in zip(chosen, closed["targets"].tolist(), strict=True)] == ANSWERS

@@ -142,7 +142,8 @@ def test_prompter_survives_the_way_to_a_worker_process():
 def test_table_keeps_prompts_up_to_its_budget(monkeypatch):
     images = [picture(i) for i in range(3)]
     prompt = tiny_prompter().prompt(images[0], "Which?")
-    size = prompt.images["pixel_values"].nbytes + prompt.positions.nbytes
+    ids = prompts.ID_BYTES * len(prompt.head + prompt.body)
+    size = prompt.images["pixel_values"].nbytes + prompt.positions.nbytes + ids
     monkeypatch.setattr(prompts, "CACHE_BYTES", 2 * size)
     table = PromptTable(images, tiny_prompter(), "Which?")
     assert len(table) == 3

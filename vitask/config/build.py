@@ -49,7 +49,9 @@ def build_task(data: schema.DataConfig, seed: int, cache: str) -> TaskData:
         VitaskError: the data is missing or broken.
     """
     if data.source == "mixture":
-        return mix(data.name or "mixture", [build_task(member, seed, cache) for member in member_configs(data)])
+        members = [build_task(member, seed, cache) for member in member_configs(data)]
+        names = list(data.members or {})
+        return mix(data.name or "mixture", [replace(m, name=name) for m, name in zip(members, names, strict=True)])
     task = load_source(data, cache)
     task = with_train_fraction(task, data.train_fraction, seed)
     if data.imbalance != 1:  # a multi-label task refuses to be asked
@@ -59,6 +61,11 @@ def build_task(data: schema.DataConfig, seed: int, cache: str) -> TaskData:
 
 def member_configs(data: schema.DataConfig) -> list[schema.DataConfig]:
     """Return the configuration of each data set of a mixture: the mixture's own values, overridden by the member's."""
+    for name, member in (data.members or {}).items():
+        if not isinstance(member, dict):
+            raise UsageError(f"data.members.{name}: expected values such as {{source: digits}}, got {member!r}")
+        if member.get("source") == "mixture":
+            raise UsageError(f"data.members.{name}: a mixture cannot be part of a mixture; name its data sets here")
     shared = {**{k: v for k, v in asdict(data).items() if k not in ("source", "name")}, "members": None}
     return [
         checked(schema.DataConfig, OmegaConf.merge(shared, {"name": name}, member))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -50,10 +50,31 @@ def compose_config(root: str, overrides: Sequence[str]) -> Any:
         >>> compose_config("train", ["stage=ep", "seed=3"]).seed
         3
     """
+    if root == "evaluate":
+        return _compose_evaluation(overrides)
     for override in overrides:
         check_override(root, override)
     if root == "train":
         return checked(schema.Config, _compose(overrides))
+    return _compose_plain(root, overrides)
+
+
+def _compose_evaluation(overrides: Sequence[str]) -> schema.EvaluateConfig:
+    """Compose an evaluation; `data=<group> data.key=value` says what other data to evaluate on, as in training."""
+    known = [f"data={name}" for name in groups()["data"]]
+    of_data = [override for override in overrides if override in known or override.startswith("data.")]
+    for override in overrides:
+        check_override("train" if override in of_data else "evaluate", override)
+    request = _compose_plain("evaluate", [override for override in overrides if override not in of_data])
+    if not of_data:
+        return request
+    if not any(override in known for override in of_data):
+        raise UsageError(f"{of_data[0]}: say which data as well, data=<{'|'.join(groups()['data'])}>")
+    return replace(request, other_data=checked(schema.Config, _compose(of_data)).data)
+
+
+def _compose_plain(root: str, overrides: Sequence[str]) -> Any:
+    """Compose a verb that has no groups."""
     plain = OmegaConf.to_container(OmegaConf.load(str(files(PACKAGE) / f"{root}.yaml")))
     return checked(ROOTS[root], {**plain, **dict(override.split("=", 1) for override in overrides)})
 

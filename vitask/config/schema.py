@@ -271,6 +271,7 @@ class EvaluateConfig:
     exemplar: str = one_of("on", "off", "both")
     data: Optional[str] = MISSING  # noqa: UP045
     tsm: Optional[str] = MISSING  # noqa: UP045
+    other_data: Optional[DataConfig] = None  # noqa: UP045
     generate: bool = MISSING
     batch_size: int = within(1)
     device: str = one_of("auto", "cpu")

@@ -36,7 +36,7 @@ def mix(name: str, members: Sequence[TaskData]) -> TaskData:
     if len(members) < 2:
         raise UsageError(f"data.members: a mixture has at least two data sets, not {len(members)}")
     if doubles := sorted({each for each in names if names.count(each) > 1}):
-        raise UsageError(f"data.members: two data sets are called '{doubles[0]}'; give one of them another data.name")
+        raise UsageError(f"data.members: two data sets are called '{doubles[0]}'")
     answers = tuple(
         replace(answer, labels=tuple(label + own.start for label in answer.labels))
         for member, own in zip(members, _label_ranges(members), strict=True)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ANSWER_TOKENS = 512
 """Answer tokens behind one prefix in one pass; more answers take more passes."""
+SEQUENCES = 256
+"""Whole sequences in one pass where answers cannot share it."""
 LOGIT_VALUES = 1 << 26
 """Logits held at once (256 MiB in float32)."""
 
@@ -52,15 +54,18 @@ def score_responses(
         `(B, K)` float32 on the model's device, the sum of log p over each response's tokens.
     """
     prefixes = _Prefixes(vlm, prompter, prompts, images, exemplars)
-    score = prefixes.one_by_one if why_not_packed(vlm.base) else prefixes.trie
-    return torch.cat([score(part) for part in _parts(responses)], dim=1).float()
+    if why_not_packed(vlm.base):
+        parts = [prefixes.one_by_one(part) for part in _parts(responses, most=max(1, SEQUENCES // len(prompts)))]
+    else:
+        parts = [prefixes.trie(part) for part in _parts(responses)]
+    return torch.cat(parts, dim=1).float()
 
 
-def _parts(responses: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-    """Cut a closed set into runs of at most `ANSWER_TOKENS` tokens, and at least one answer."""
+def _parts(responses: Sequence[Sequence[int]], most: int | None = None) -> Iterator[list[Sequence[int]]]:
+    """Cut a closed set into runs of at most `ANSWER_TOKENS` tokens and `most` answers, and at least one answer."""
     part: list[Sequence[int]] = []
     for response in responses:
-        if part and sum(map(len, part)) + len(response) > ANSWER_TOKENS:
+        if part and (sum(map(len, part)) + len(response) > ANSWER_TOKENS or len(part) == most):
             yield part
             part = []
         part.append(response)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +24,15 @@ from vitask.runs.features import exemplar_table
 from vitask.runs.folder import RunFolder, Stopwatch, read_json, say, write_json
 from vitask.runs.identity import needs_exemplar
 from vitask.runs.train_tsm import probabilities
-from vitask.runs.tuned import TunedVLM, finished_run, load_run_tsm, load_tuned, pick_device, tsm_folder
+from vitask.runs.tuned import (
+    TunedVLM,
+    finished_run,
+    known_labels,
+    load_run_tsm,
+    load_tuned,
+    pick_device,
+    tsm_folder,
+)
 from vitask.vlm.prompts import PromptTable
 
 if TYPE_CHECKING:
@@ -45,6 +56,8 @@ def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
         VitaskError: the run is not finished, or something of it is missing, damaged or changed.
     """
     run, config = finished_run(request.run)
+    if request.tsm is not None and not needs_exemplar(config):
+        raise UsageError(f"tsm={request.tsm}: {request.run} sees no exemplar, so there is no TSM to replace")
     results = {mode: run.path / "eval" / _name(request, mode) for mode in _modes(request, config)}
     missing = [mode for mode, folder in results.items() if request.overwrite or not _done(mode, folder, request)]
     if missing:
@@ -56,9 +69,15 @@ def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
 
 def _name(request: EvaluateConfig, mode: str) -> str:
     """Name the folder of an evaluation after all that it depends on."""
-    others = {"data": request.data, "tsm": request.tsm}
-    parts = [f"{key}-{Path(path).parent.name}-{Path(path).name}" for key, path in others.items() if path is not None]
-    return "_".join([f"{request.split}-{mode}", *parts])
+    parts = [f"{request.split}-{mode}"]
+    if request.other_data is not None:
+        text = json.dumps(asdict(request.other_data), sort_keys=True, default=str)
+        parts.append(f"data-{request.other_data.source}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+    for key, path in (("data", request.data), ("tsm", request.tsm)):
+        if path is not None:
+            run = Path(path).expanduser().resolve()
+            parts.append(f"{key}-{run.parent.name}-{run.name}")
+    return "_".join(parts)
 
 
 def _modes(request: EvaluateConfig, config: Config) -> list[str]:
@@ -73,9 +92,14 @@ def _modes(request: EvaluateConfig, config: Config) -> list[str]:
 
 
 def _done(mode: str, folder: Path, request: EvaluateConfig) -> bool:
-    """Whether an evaluation is there that holds what is asked for."""
+    """Whether an evaluation is there that holds what is asked for, and is younger than the other runs in it."""
     path = folder / "metrics.json"
-    return path.is_file() and (mode == "tsm" or not request.generate or "generated" in read_json(path))
+    if not path.is_file():
+        return False
+    others = [Path(run).expanduser() / "summary.json" for run in (request.data, request.tsm) if run is not None]
+    if any(other.is_file() and other.stat().st_mtime > path.stat().st_mtime for other in others):
+        return False
+    return mode == "tsm" or not request.generate or "generated" in read_json(path)
 
 
 class Evaluation:
@@ -113,20 +137,21 @@ class Evaluation:
         write_json(folder / "metrics.json", {**metrics, "seconds": watch.seconds()})
 
     def _load_task(self) -> TaskData:
-        """The run's data, or that of the run that the request names, which must ask for the same answers."""
-        task = build_task(self.config.data, self.config.seed, self.config.cache)
-        if self.request.data is None:
-            self.run.check_data(task)
-            return task
-        other, config = finished_run(self.request.data)
-        found = build_task(config.data, config.seed, config.cache)
-        other.check_data(found)
-        if found.labels != task.labels:
+        """The run's data, or other data that must ask for the same answers."""
+        config, other = self.config, self.run
+        if self.request.data is not None:
+            other, config = finished_run(self.request.data)
+        data = self.request.other_data or config.data
+        task = build_task(data, config.seed, config.cache)
+        if self.request.other_data is None:
+            other.check_data(task)
+        known, found = known_labels(self.run, self.config), [member.labels for member in members_of(task)]
+        if found != known:
             raise VitaskError(
-                f"data={other.path}: its labels ({', '.join(found.labels)}) are not those that "
-                f"{self.run.path} answers with ({', '.join(task.labels)}); give it the same texts (data.label_texts)"
+                f"the labels of this data ({_shown(found)}) are not those that {self.run.path} answers with "
+                f"({_shown(known)}); give it the same texts (data.label_texts, data.label_file)"
             )
-        return found
+        return task
 
     def _load_tsm(self) -> TSM | None:
         """The run's TSM; for a VLM that answers without one, the TSM of the same settings if it happens to be there."""
@@ -150,7 +175,7 @@ class Evaluation:
         if mode == "tsm":
             return SetEvaluation(member, split, tsm)
         likelihoods, texts = self._answer(number, mode)
-        return SetEvaluation(member, split, tsm, likelihoods, texts)
+        return SetEvaluation(member, split, tsm, self.tuned.members[number].answers, likelihoods, texts)
 
     def _tsm_probabilities(self, number: int) -> Tensor | None:
         """The TSM's probabilities of one data set's labels."""
@@ -205,7 +230,13 @@ def mean_metrics(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for part in ("generated", "tsm", "majority"):
         if all(each.get(part) for each in sets):
             means[part] = mean_metrics([each[part] for each in sets])
+        elif part in sets[0]:
+            means[part] = None
     return means
+
+
+def _shown(label_sets: Sequence[Sequence[str]]) -> str:
+    return "; ".join(", ".join(labels) for labels in label_sets)
 
 
 def _tracked(batches: Iterator[Any], samples: int, batch_size: int, mode: str) -> Iterator[Any]:

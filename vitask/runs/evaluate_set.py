@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,8 @@ class SetEvaluation:
         task: the data set.
         split: of it.
         tsm_probabilities: `(N, labels)`, if there is a TSM.
-        likelihoods: of the candidate answers `(N, candidates)`, from a VLM; without them the TSM is what is evaluated.
+        candidates: the answers that the VLM chose from, each a text and its labels.
+        likelihoods: of them `(N, candidates)`; without a VLM the TSM is what is evaluated.
         texts: generated answers, if any.
     """
 
@@ -37,6 +39,7 @@ class SetEvaluation:
         task: TaskData,
         split: str,
         tsm_probabilities: Tensor | None,
+        candidates: Sequence[tuple[str, tuple[int, ...]]] = (),
         likelihoods: Tensor | None = None,
         texts: list[str] | None = None,
     ) -> None:
@@ -44,13 +47,13 @@ class SetEvaluation:
         self.split = split
         self.targets = label_targets(task, split)
         self.tsm_probabilities = tsm_probabilities
+        self.candidates = candidates
         self.likelihoods = likelihoods
         self.texts = texts
         if likelihoods is None:
             self.scores = tsm_probabilities
         else:
-            candidates = [answer.labels for answer in task.answers[: task.candidates]]
-            self.scores = label_probabilities(likelihoods, candidates, len(task.labels))
+            self.scores = label_probabilities(likelihoods, [labels for _, labels in candidates], len(task.labels))
 
     def metrics(self) -> dict[str, Any]:
         """Return the figures, those of the TSM and the majority class among them."""
@@ -78,15 +81,16 @@ class SetEvaluation:
         if self.task.ordinal and not self.task.multi_label:
             metrics |= grade_metrics(self.targets.numpy(), scores.argmax(-1).numpy())
         if self.task.multi_label and likelihoods is not None:
-            metrics |= set_metrics(self.targets.numpy() > 0.5, self._sets(likelihoods.argmax(-1).tolist()))
+            chosen = [self.candidates[place][1] for place in likelihoods.argmax(-1).tolist()]
+            metrics |= set_metrics(self.targets.numpy() > 0.5, self._sets(chosen))
         return metrics
 
     def _score_texts(self, texts: list[str]) -> dict[str, float]:
         """Figures of generated answers, and the share of them that is no answer of the set."""
         parsed = self._parse(texts)
-        truth = self._sets(self.task.splits[self.split]["answer"][:])
         invalid = sum(answer is None for answer in parsed) / len(parsed)
-        return {**set_metrics(truth, self._sets(parsed)), "invalid_rate": invalid}
+        said = self._sets([() if answer is None else self.task.answers[answer].labels for answer in parsed])
+        return {**set_metrics(self._truth(), said), "invalid_rate": invalid}
 
     def _parse(self, texts: list[str]) -> list[int | None]:
         answers = self.task.answers
@@ -96,15 +100,17 @@ class SetEvaluation:
     def _majority(self) -> dict[str, float]:
         """Figures of always giving the training split's most frequent answer; without one, this split's."""
         counts = np.bincount(self.task.splits["train"]["answer"][:] or self.task.splits[self.split]["answer"][:])
-        truth = self._sets(self.task.splits[self.split]["answer"][:])
-        return set_metrics(truth, self._sets([int(counts.argmax())] * len(truth)))
+        truth, labels = self._truth(), self.task.answers[int(counts.argmax())].labels
+        return set_metrics(truth, self._sets([labels] * len(truth)))
 
-    def _sets(self, answers: list[int | None]) -> np.ndarray:
-        """Label sets of answers, bool `(N, labels)`; an invalid answer is matched by no label set."""
+    def _truth(self) -> np.ndarray:
+        return self._sets([self.task.answers[answer].labels for answer in self.task.splits[self.split]["answer"][:]])
+
+    def _sets(self, answers: Sequence[Sequence[int]]) -> np.ndarray:
+        """Label sets as bool `(N, labels)`."""
         sets = np.zeros((len(answers), len(self.task.labels)), dtype=bool)
-        for row, answer in enumerate(answers):
-            if answer is not None:
-                sets[row, list(self.task.answers[answer].labels)] = True
+        for row, labels in enumerate(answers):
+            sets[row, list(labels)] = True
         return sets
 
     def _predictions(self, scores: Tensor, likelihoods: Tensor | None, texts: list[str] | None) -> str:
@@ -126,7 +132,7 @@ class SetEvaluation:
     def _chosen(self, probabilities_row: list[float], likelihoods: Tensor | None) -> str:
         """The text of the predicted answer: the likeliest candidate, or what the TSM's probabilities say."""
         if likelihoods is not None:
-            return self.task.answers[int(likelihoods.argmax())].text
+            return self.candidates[int(likelihoods.argmax())][0]
         if self.task.multi_label:
             return "; ".join(self.task.labels[i] for i, p in enumerate(probabilities_row) if p > 0.5)
         return self.task.labels[int(np.argmax(probabilities_row))]

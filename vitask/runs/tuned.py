@@ -151,6 +151,14 @@ def load_run_tsm(folder: Path, labels: Sequence[str]) -> TSM:
     return load_tsm(run.tsm, {"labels": list(labels)})[0].freeze()
 
 
+def known_labels(run: RunFolder, config: Config) -> list[tuple[str, ...]]:
+    """Return the label texts of each data set that a finished run answers with."""
+    if config.stage.name != "tsm":
+        return [tuple(member["labels"]) for member in read_json(run.model / DESCRIPTION)["members"]]
+    meta = load_tsm(run.tsm)[1]
+    return [tuple(meta["labels"][member["start"] : member["stop"]]) for member in meta["members"]]
+
+
 def pick_device(name: str) -> str:
     """Return the device of `auto` or `cpu`."""
     return "cuda" if name == "auto" and torch.cuda.is_available() else "cpu"

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from vitask.data import answer_ranges, label_ranges, member_of_answer, members_of
+from vitask.data import answer_ranges, member_of_answer, members_of
+from vitask.losses import label_log_odds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,13 +36,11 @@ class Candidates:
     """
 
     def __init__(self, task: TaskData, limit: int | None, seed: int, teacher_logits: Tensor | None = None) -> None:
-        self.multi_label = task.multi_label
         self.member_of = member_of_answer(task)
+        self.several = [member.multi_label for member in members_of(task)]
         self.answers = [
             answers[: member.candidates] for member, answers in zip(members_of(task), answer_ranges(task), strict=True)
         ]
-        self.labels = label_ranges(task)
-        self.several = [member.multi_label for member in members_of(task)]
         self.limit = limit
         self.seed = seed
         self.teacher_logits = teacher_logits
@@ -60,7 +59,7 @@ class Candidates:
 
     def describe(
         self, chosen: Sequence[Sequence[int]], indices: Sequence[int], truths: Sequence[int]
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, dict[str, Tensor]]:
         """Say what the candidates of a batch mean.
 
         Args:
@@ -69,35 +68,42 @@ class Candidates:
             truths: their own answers.
 
         Returns:
-            `valid (B, K)` bool, false where a sample has fewer. One label an image: `targets (B,)`, the place of the
-            true answer among the candidates, and the TSM's logits of the candidates `teacher (B, K)`. Several:
-            `targets (B, labels)` multi-hot, `teacher (B, labels)`, and `membership (B, K, labels)` bool, the labels of
-            each candidate. `teacher` is left out without a TSM.
+            `single`, for the samples with one label an image, if there are any: `rows (B,)` bool, which they are,
+            `targets (B,)`, the place of the true answer among the candidates, and the TSM's scores of the candidates
+            `teacher (B, K)`. `several`, for those with any number: `rows`, `membership (B, K, labels)` bool, the labels
+            of each candidate, `targets (B, labels)` multi-hot, and `teacher (B, labels)`, log-odds. Both hold
+            `valid (B, K)` bool, false where a sample has fewer candidates. Without a TSM there is no `teacher`.
         """
         most = max(map(len, chosen))
         table = torch.stack([pad(torch.tensor(row), (0, most - len(row)), value=-1) for row in chosen])
-        described = {"valid": table >= 0}
-        teacher = None
-        if self.teacher_logits is not None:
-            teacher = torch.stack([self._teacher(*pair) for pair in zip(indices, truths, strict=True)])
-        if self.multi_label:
-            described["targets"] = self.membership[torch.tensor(truths)].float()
-            described["membership"] = self.membership[table] & described["valid"].unsqueeze(-1)
-        else:
-            described["targets"] = (table == torch.tensor(truths)[:, None]).int().argmax(-1)
-            teacher = teacher.gather(1, table.clamp(min=0)) if teacher is not None else None
-        return described if teacher is None else {**described, "teacher": teacher}
+        several = torch.tensor([self.several[self.member_of[truth]] for truth in truths])
+        members = self.membership[table] & (table >= 0).unsqueeze(-1)
+        scores = self._scores(members, indices)
+        described = {}
+        if not several.all():
+            targets = (table == torch.tensor(truths)[:, None]).int().argmax(-1)
+            described["single"] = {"rows": ~several, "targets": targets, **_named("teacher", scores)}
+        if several.any():
+            odds = None if scores is None else label_log_odds(scores.masked_fill(table < 0, -torch.inf), members)
+            targets = self.membership[torch.tensor(truths)].float()
+            described["several"] = {
+                "rows": several,
+                "membership": members,
+                "targets": targets,
+                **_named("teacher", odds),
+            }
+        return {kind: {"valid": table >= 0, **each} for kind, each in described.items()}
 
-    def _teacher(self, index: int, truth: int) -> Tensor:
-        """The TSM's logits of one sample; beside sets of several labels, those of a single-label set as log-odds."""
-        logits, member = self.teacher_logits[index], self.member_of[truth]
-        if not self.multi_label or self.several[member]:
-            return logits
-        own = slice(self.labels[member].start, self.labels[member].stop)
-        log_p = logits[own].log_softmax(-1)
-        log_odds = torch.zeros_like(logits)
-        log_odds[own] = log_p - torch.log1p(-log_p.exp().clamp(max=1 - 1e-7))
-        return log_odds
+    def _scores(self, members: Tensor, indices: Sequence[int]) -> Tensor | None:
+        """The TSM's score of each candidate, `(B, K)`: the sum of its labels' logits.
+
+        Normalised over the candidates these are a softmax head's probabilities of single labels, and those of the
+        candidate sets when the labels of a sigmoid head are independent.
+        """
+        if self.teacher_logits is None:
+            return None
+        logits = torch.stack([self.teacher_logits[index] for index in indices])
+        return (members.to(logits) @ logits.unsqueeze(-1)).squeeze(-1)
 
     def _likeliest(self, index: int, possible: range) -> list[int]:
         """The answers of a data set, the one that the TSM finds likeliest first."""
@@ -106,3 +112,7 @@ class Candidates:
         logits = self.teacher_logits[index]
         scores = self.membership[possible.start : possible.stop].to(logits) @ logits
         return [possible[place] for place in scores.argsort(descending=True).tolist()]
+
+
+def _named(name: str, value: Tensor | None) -> dict[str, Tensor]:
+    return {} if value is None else {name: value}

@@ -119,18 +119,19 @@ class Objective:
         Returns:
             `{"loss": weighted sum, term: unweighted part, ...}`, 0-d tensors.
         """
-        parts = {}
-        for term in self.terms:
-            arguments, options = self._arguments(term, batch)
-            compared = [outputs[name] for name in BRANCHES[term]]
-            parts[term] = self.losses[term](*compared, *arguments, normalizer=totals[term], **options)
+        parts = {term: self._part(term, outputs, batch, totals[term]) for term in self.terms}
         return {"loss": sum(self.weight(term, progress) * part for term, part in parts.items()), **parts}
 
     def _count(self, term: str, batch: Mapping[str, Any]) -> Tensor:
         if term in CLOSED_SET:
-            closed = batch["closed_set"]
-            positions = closed_set_positions(closed["valid"], membership=closed.get("membership"))
-            return count_valid(positions, "sequence")
+            kinds = batch["closed_set"].values()
+            return sum(
+                count_valid(
+                    closed_set_positions(kind["valid"], membership=kind.get("membership"), mask=kind["rows"]),
+                    "sequence",
+                )
+                for kind in kinds
+            )
         labels = batch["labels"]
         if term != "crt":
             return count_valid(labels != IGNORE_INDEX, self.reduction)
@@ -138,9 +139,14 @@ class Objective:
         positions = crt_positions(labels, tokens=crt.tokens, label_tokens=crt.label_tokens, mask=mask)
         return count_valid(positions, self.reduction)
 
-    def _arguments(self, term: str, batch: Mapping[str, Any]) -> tuple[list[Tensor], dict[str, Any]]:
-        """What a term's loss takes behind the branches that it compares."""
-        if term in CLOSED_SET:
-            closed = batch["closed_set"]
-            return [closed["targets" if term == "ranking" else "teacher"]], {"membership": closed.get("membership")}
-        return [batch["labels"]], {"mask": batch["has_negative"][:, None]} if term == "crt" else {}
+    def _part(self, term: str, outputs: Mapping[str, Tensor], batch: Mapping[str, Any], total: Tensor) -> Tensor:
+        """One term's loss; a closed-set one adds up over samples with one label and samples with several."""
+        loss, compared = self.losses[term], [outputs[name] for name in BRANCHES[term]]
+        if term not in CLOSED_SET:
+            options = {"mask": batch["has_negative"][:, None]} if term == "crt" else {}
+            return loss(*compared, batch["labels"], normalizer=total, **options)
+        wanted = "targets" if term == "ranking" else "teacher"
+        return sum(
+            loss(*compared, kind[wanted], kind.get("membership"), mask=kind["rows"], normalizer=total)
+            for kind in batch["closed_set"].values()
+        )

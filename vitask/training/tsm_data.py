@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def joint_targets(task: TaskData, split: str) -> tuple[Tensor, Tensor]:
 
 
 class TSMTrainingData:
-    """Items are (pixels, index); augmentation is a pure function of seed, epoch and index.
+    """Items are (pixels, index); augmentation is a pure function of seed, epoch, index and repetition.
 
     Args:
         task: the data.
@@ -61,14 +62,19 @@ class TSMTrainingData:
         """Number of training images."""
         return len(self.targets)
 
-    def keys(self, epoch: int, steps: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
-        """Return (epoch, index) for every item."""
-        return [[(epoch, index) for index in step] for step in steps]
+    def keys(self, epoch: int, steps: Sequence[Sequence[int]]) -> list[list[tuple[int, ...]]]:
+        """Return (epoch, index) for every item; an image that comes again in an epoch has the count as a third."""
+        seen: Counter[int] = Counter()
+        keys = []
+        for step in steps:
+            keys.append([(epoch, index, seen[index]) if seen[index] else (epoch, index) for index in step])
+            seen.update(step)
+        return keys
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+    def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, int]:
         """Return pixels and index of one item."""
-        epoch, index = key
-        with nullcontext() if self.seed is None else seeded(self.seed, epoch, index):
+        index = key[1]
+        with nullcontext() if self.seed is None else seeded(self.seed, *key):
             return self.transform(self.images[index]), index
 
     def collate(self, items: Sequence[tuple[Tensor, int]]) -> Mapping[str, Any]:

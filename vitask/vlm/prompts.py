@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from vitask.vlm.families import Family
 
 CACHE_BYTES = 256 << 20
+ID_BYTES = 36
+"""Of a token id in a tuple."""
 _TEXT_KEYS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
@@ -193,7 +195,8 @@ class PromptTable:
         prompt = self.prompter.prompt(self.images[index], instruction)
         if not self.with_inputs:
             prompt = replace(prompt, images={})
-        size = sum(tensor.nbytes for tensor in prompt.images.values()) + prompt.positions.nbytes
+        ids = len(prompt.head) + len(prompt.body)
+        size = sum(tensor.nbytes for tensor in prompt.images.values()) + prompt.positions.nbytes + ID_BYTES * ids
         if self._bytes + size <= CACHE_BYTES:
             self._kept[index] = prompt
             self._bytes += size
