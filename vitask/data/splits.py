@@ -125,10 +125,12 @@ def take_groups(
     if folds < 2:
         return rows, rows[:0]
     count = min(folds - 1, max(1, round(share * folds)))
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    # Random order by hand: with shuffle=True some versions of scikit-learn lose the stratification.
+    shuffled = np.random.default_rng(seed).permutation(members.max() + 1)[members[rows]]
+    splitter = StratifiedGroupKFold(folds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class smaller than the number of folds
-        found = [fold for _, fold in splitter.split(rows, classes[rows], members[rows])]
+        found = [fold for _, fold in splitter.split(rows, classes[rows], shuffled)]
     taken = np.sort(np.concatenate(found[:count]))
     return np.delete(rows, taken), rows[taken]
 
