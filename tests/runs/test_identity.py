@@ -94,6 +94,13 @@ def test_a_setting_changes_the_runs_that_depend_on_it_and_no_other(override, cha
     assert [stage for stage in STAGES if found[stage] != plain[stage]] == changed.split()
 
 
+def test_settings_of_the_closed_set_count_where_it_has_a_weight():
+    for term in ("csa", "ranking"):
+        weight = f"objective.{term}=1"
+        for setting in ("limit=3", "temperature=2", "teacher_temperature=2"):
+            assert code("ep", weight) != code("ep", weight, f"objective.closed_set.{setting}")
+
+
 def test_settings_of_a_term_without_weight_do_not_count():
     assert code("ep", "objective.alpha=0", "objective.rda.temperature=2") == code("ep", "objective.alpha=0")
     assert code("crt", "objective.beta=0", "objective.crt.tokens=branching") == code("crt", "objective.beta=0")

@@ -10,6 +10,7 @@ SMALL = (
     "tsm.optim.epochs=1",
     "optim.epochs=1",
     "optim.batch_size=16",
+    "optim.sampling.one_set_a_step=true",
     "logger.every=5",
     "launch.device=cpu",
 )
@@ -25,7 +26,9 @@ def test_twelve_sets_run_as_one(medmnist_root, cli, tmp_path):
     environment = json.loads((run / "environment.json").read_text())
     assert len(environment["labels"]) == 70
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert all(row["without_negative"] < 1 for row in rows if "without_negative" in row)
+    rates = [row["without_negative"] for row in rows if "without_negative" in row]
+    assert rates
+    assert max(rates) < 0.2, "a step of one set holds an image with another answer for nearly every sample"
     ended = cli("evaluate", f"run={run}", "exemplar=on", "generate=false")
     assert ended.code == 0, ended
     table = [line.split("|")[1].strip() for line in ended.out.splitlines() if line.startswith("|")]

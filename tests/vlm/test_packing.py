@@ -48,6 +48,21 @@ def test_eager_attention_gets_an_additive_mask():
     assert largest_difference(make_vlm(model=model)) < 1e-4
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_the_forms_agree_under_bfloat16_autocast(attention):
+    model = make_hf()
+    model.set_attn_implementation(attention)
+    vlm = make_vlm(model=model)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, packed = vlm(make_batch(vlm, NAMES)), vlm(make_packed(vlm, NAMES))
+    for name in NAMES:
+        assert packed[name].dtype == torch.bfloat16
+        for row, count in enumerate(lengths()):
+            expected = plain[name][row, :count].float()
+            assert (packed[name][row, :count].float() - expected).abs().max() < 0.03 * expected.abs().max()
+
+
 def causal(segments, ancestors):
     mask = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool).tril()
     return mask.expand(len(segments), 1, -1, -1)

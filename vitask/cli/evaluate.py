@@ -6,7 +6,9 @@ from vitask.cli.help import print_help, wants_help
 
 EXAMPLES = """\
   vitask evaluate run=runs/digits/ep-seed0-38dc80e7
-  vitask evaluate run=runs/digits/ep-seed0-38dc80e7 exemplar=off split=val generate=false"""
+  vitask evaluate run=runs/digits/ep-seed0-38dc80e7 exemplar=off split=val generate=false
+  vitask evaluate run=runs/retinamnist/crt-seed0-... data=idrid data.root=idrid data.fractions=[0,0,1]
+  vitask evaluate run=runs/retinamnist/crt-seed0-... data=runs/idrid/tsm-seed0-... tsm=runs/idrid/tsm-seed0-..."""
 
 
 def main(arguments: list[str]) -> None:

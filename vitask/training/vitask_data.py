@@ -119,7 +119,11 @@ class VITaskTrainingData:
         return {"image_features": self.features.gather(indices), "image_tokens": counts}
 
     def _packed(
-        self, items: Sequence[dict[str, Any]], prompts: Sequence[Prompt], responses: Sequence[Sequence[int]], rows: Any
+        self,
+        items: Sequence[dict[str, Any]],
+        prompts: Sequence[Prompt],
+        responses: Sequence[Sequence[int]],
+        rows: Mapping[str, Sequence[int]],
     ) -> dict[str, Any]:
         own = range(len(items))
         branches = {
@@ -135,7 +139,11 @@ class VITaskTrainingData:
         return {"packed": pack(prompts, self.prompts.prompter, self.placement, branches, label_sets)}
 
     def _plain(
-        self, items: Sequence[dict[str, Any]], prompts: Sequence[Prompt], responses: Sequence[Sequence[int]], rows: Any
+        self,
+        items: Sequence[dict[str, Any]],
+        prompts: Sequence[Prompt],
+        responses: Sequence[Sequence[int]],
+        rows: Mapping[str, Sequence[int]],
     ) -> dict[str, Any]:
         own, prompter = range(len(items)), self.prompts.prompter
         branches = {}
