@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,9 @@ from vitask.errors import VitaskError
 from vitask.training import checkpoint
 from vitask.training.checkpoint import Checkpoints, trainable_state
 
-from .toy import Interrupted, ToyTask, log_lines, train
+from vitask.training.preemption import Stopped
+
+from .toy import Interrupted, ToyTask, log_lines, make_loop, train
 
 
 class Best:
@@ -30,7 +34,9 @@ class Best:
         return {"validated": len(self.epochs), "noise": torch.rand(()).item()}
 
 
-def run(folder, accelerator, *, seed=0, save_every=0, stop_at_step=None, stop_in_epoch=None):
+def run(
+    folder, accelerator, *, seed=0, save_every=0, stop_at_step=None, stop_in_epoch=None, signal_at_step=(None, None)
+):
     """Train with dropout, validation and logs; stop where asked. Another seed is another initialisation."""
     best, steps = Best(), []
 
@@ -38,6 +44,8 @@ def run(folder, accelerator, *, seed=0, save_every=0, stop_at_step=None, stop_in
         steps.append(1)
         if len(steps) == stop_at_step:
             raise Interrupted
+        if len(steps) == signal_at_step[0]:
+            signal.raise_signal(signal_at_step[1])
 
     def after_epoch(epoch):
         values = best(epoch)
@@ -125,10 +133,10 @@ def test_checkpoint_holds_what_changes_and_nothing_else(tmp_path):
     module = Mixed()
     checkpoints.save(3, trainable_state(module), {"step": 3})
     path = checkpoints.latest()
-    assert sorted(file.name for file in path.iterdir()) == ["state.pt", "trainable.safetensors"]
+    assert sorted(file.name for file in path.iterdir()) == ["checksums.json", "state.pt", "trainable.safetensors"]
     other = Mixed()
     nn.init.normal_(other.tuned.weight)
-    assert checkpoints.load(path, other) == {"step": 3}
+    assert checkpoints.resume(other) == {"step": 3}
     assert all(torch.equal(value, trainable_state(module)[name]) for name, value in trainable_state(other).items())
 
 
@@ -140,38 +148,110 @@ def test_state_is_read_without_running_code(tmp_path, accelerator, monkeypatch):
     assert [options["weights_only"] for options in seen] == [True]
 
 
-def test_newest_complete_checkpoint_counts_and_older_ones_go(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_two_newest_complete_checkpoints_are_kept(tmp_path):
+    folder = tmp_path / "checkpoints"
+    checkpoints = Checkpoints(folder)
     assert checkpoints.latest() is None
+    assert checkpoints.resume(nn.Linear(1, 1)) is None
     for step in (2, 10):
         checkpoints.save(step, {"w": torch.ones(1)}, {})
-    (tmp_path / "checkpoints" / "step-00000011.tmp").mkdir()
+    (folder / "step-00000011.tmp").mkdir()
     assert checkpoints.latest().name == "step-00000010"
-    assert not (tmp_path / "checkpoints" / "step-00000002").exists()
     checkpoints.save(12, {"w": torch.ones(1)}, {})
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000012"]
+    assert names(folder) == ["step-00000010", "step-00000012"]
     checkpoints.clear()
-    assert not (tmp_path / "checkpoints").exists()
+    assert not folder.exists()
     checkpoints.clear()
 
 
-@pytest.mark.parametrize("file", ["trainable.safetensors", "state.pt"])
-@pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_damaged_checkpoint_is_named(tmp_path, accelerator, file, damage):
-    run(tmp_path, accelerator)
-    path = Checkpoints(tmp_path / "checkpoints").latest() / file
-    if damage == "cut":
+def damage(path, how: str) -> None:
+    if how == "cut":
         path.write_bytes(path.read_bytes()[:-30])
+    elif how == "bit":
+        data = bytearray(path.read_bytes())
+        data[-5] ^= 1
+        path.write_bytes(data)
     else:
         path.unlink()
-    with pytest.raises(VitaskError, match=r"step-00000006: cannot resume .*; remove the folder to start over") as error:
+
+
+FILES = ["trainable.safetensors", "state.pt", "checksums.json"]
+
+
+@pytest.mark.filterwarnings("ignore:.*going back")
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("how", ["cut", "bit", "gone"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path, accelerator, file, how):
+    expected, epochs = run(tmp_path / "whole", accelerator, save_every=2)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "resumed", accelerator, save_every=2, stop_at_step=5)
+    folder = tmp_path / "resumed" / "checkpoints"
+    assert names(folder) == ["step-00000003", "step-00000004"]
+    damage(folder / "step-00000004" / file, how)
+    with pytest.warns(RuntimeWarning, match="step-00000004: damaged .*going back to the checkpoint before it"):
+        make_loop(tmp_path / "resumed", accelerator)
+    finish_and_compare(tmp_path, accelerator, 2, expected, epochs)
+    assert names(folder) == ["step-00000004", "step-00000006"]
+
+
+@pytest.mark.filterwarnings("ignore:.*going back")
+def test_a_damaged_checkpoint_never_outlives_an_intact_one(tmp_path):
+    folder = tmp_path / "checkpoints"
+    checkpoints = Checkpoints(folder)
+    for step in (2, 10):
+        checkpoints.save(step, trainable_state(nn.Linear(1, 1)), {"step": step})
+    damage(folder / "step-00000010" / "state.pt", "cut")
+    again = Checkpoints(folder)
+    assert again.resume(nn.Linear(1, 1)) == {"step": 2}
+    again.save(3, trainable_state(nn.Linear(1, 1)), {"step": 3})
+    assert names(folder) == ["step-00000002", "step-00000003"]
+
+
+@pytest.mark.filterwarnings("ignore:.*going back")
+def test_without_an_intact_checkpoint_the_folder_is_named(tmp_path, accelerator):
+    run(tmp_path, accelerator)
+    folder = tmp_path / "checkpoints"
+    for path in folder.iterdir():
+        damage(path / "state.pt", "cut")
+    with pytest.raises(VitaskError, match="checkpoints: no checkpoint is intact; remove the folder to start over"):
         run(tmp_path, accelerator)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("module", [nn.Linear(4, 1), ToyTask(dtype=torch.float64).requires_grad_(True)])
 def test_checkpoint_of_another_model_is_refused(tmp_path, module):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, trainable_state(ToyTask()), {})
-    with pytest.raises(VitaskError, match="tensors differ"):
-        checkpoints.load(checkpoints.latest(), module)
+    with pytest.raises(VitaskError, match=r"step-00000001: cannot resume .*tensors differ.*; remove the folder"):
+        checkpoints.resume(module)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_a_signal_saves_between_two_steps_and_the_rest_follows(tmp_path, accelerator, number, step):
+    expected, epochs = run(tmp_path / "whole", accelerator)
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(Stopped, match=rf"stopped by {number.name} after step {step} of 6; the same command") as stopped:
+        run(tmp_path / "resumed", accelerator, signal_at_step=(step, number))
+    assert stopped.value.exit_code == 0
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert Checkpoints(tmp_path / "resumed" / "checkpoints").latest().name == f"step-{step:08d}"
+    finish_and_compare(tmp_path, accelerator, 0, expected, epochs)
+
+
+def test_a_second_signal_ends_at_once(tmp_path, accelerator):
+    def twice(*_):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, accelerator, after_step=twice)
+
+
+def test_a_signal_in_the_last_step_lets_the_run_finish(tmp_path, accelerator):
+    expected, _ = run(tmp_path / "whole", accelerator)
+    weights, _ = run(tmp_path / "last", accelerator, signal_at_step=(6, signal.SIGTERM))
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
