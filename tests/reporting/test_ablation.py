@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from vitask.reporting.ablation import ablation_table, paired_test, spread_of, values
+from vitask.reporting.ablation import ablation_table, paired_test
 
-from .test_table import cells, evaluation
+from .test_table import METRICS, cells, evaluation
 
 GRID = {"title": "a grid", "conditions": "", "references": ["vanilla"]}
 SCORES = {"vanilla": [0.50, 0.52, 0.49], "+ RDA|x": [0.60, 0.58, 0.61], "worse": [0.40, 0.40, 0.39]}
@@ -74,7 +74,58 @@ def test_conditions_of_the_data_and_of_the_grid_are_shown():
     assert "seeds 0, 1, 2" in text
 
 
-def test_values_are_taken_by_row_mode_and_key():
-    assert values(results(), "worse", "off", "accuracy") == SCORES["worse"]
-    assert values(results(), "vanilla", "on", "accuracy") == []
-    assert spread_of(results(), "vanilla", "on", "accuracy") == "-"
+def with_evaluations() -> dict:
+    """Two rows, one of which has a second evaluation with another TSM."""
+    found = results()
+    for seed, rows in found.items():
+        plug = evaluation("on", accuracy=0.9 + int(seed) / 100, tsm={"accuracy": 0.95, "macro_f1": 0.9})
+        rows["+ RDA|x"].append({**plug, "evaluation": "plug"})
+    return found
+
+
+def test_every_evaluation_has_its_columns_and_its_own_tsm():
+    header, _, *body = cells(ablation_table({**GRID, "references": []}, with_evaluations()))
+    assert header[-2:] == ["plug: w/ EP, accuracy", "plug: w/ EP, macro-F1"]
+    rows = {row[0]: row[-2:] for row in body}
+    assert rows["TSM"] == ["0.950 ± 0.000", "0.900 ± 0.000"]
+    assert rows["+ RDA|x"] == ["0.910 ± 0.010", "0.250 ± 0.000"]
+    assert rows["vanilla"] == ["-", "-"]
+
+
+def test_the_columns_of_a_grid_are_its_own():
+    found = results()
+    for rows in found.values():
+        rows["vanilla"][0]["ranking"] = {"auc": 0.75}
+    grid = {**GRID, "columns": {"pairs": "ranking.auc"}, "references": []}
+    header, _, *body = cells(ablation_table(grid, found))
+    assert header[1:] == ["w/o EP, pairs"]
+    assert {row[0]: row[1] for row in body}["vanilla"] == "0.750 ± 0.000"
+    assert {row[0]: row[1] for row in body}["worse"] == "-"
+
+
+def several_sets() -> dict:
+    def sets(mode: str, shift: float) -> dict:
+        parts = {name: evaluation(mode, accuracy=a + shift, tsm=METRICS) for name, a in (("x", 0.2), ("y", 0.4))}
+        return {**evaluation(mode, accuracy=0.3 + shift, tsm=METRICS), "sets": parts}
+
+    return {"0": {"vanilla": [sets("off", 0.0)], "ours": [sets("off", 0.1), sets("on", 0.3)]}}
+
+
+def test_a_grid_over_several_sets_has_a_row_a_set_and_their_mean():
+    grid = {**GRID, "layout": "sets", "columns": {"accuracy": "accuracy"}}
+    header, _, *body = cells(ablation_table(grid, several_sets()))
+    assert header[1:] == [
+        "TSM, accuracy", "vanilla w/o EP, accuracy", "ours w/o EP, accuracy", "ours w/ EP, accuracy"
+    ]  # fmt: skip
+    assert body == [
+        ["x", "0.500", "0.200", "0.300", "0.500"],
+        ["y", "0.500", "0.400", "0.500", "0.700"],
+        ["mean", "0.500", "0.300", "0.400", "0.600"],
+    ]
+
+
+def test_effects_stand_below_the_table():
+    effect = {"of": ["+ RDA|x"], "over": ["vanilla"], "metric": "accuracy", "expected": "up"}
+    text = ablation_table({**GRID, "effects": {"RDA": effect}}, results())
+    assert cells(text.split("Effects, paired by seed:")[1])[2][:3] == ["RDA", "accuracy", "+0.093"]
+    assert "Effects" not in ablation_table({**GRID, "effects": {"RDA": effect}}, results(seeds=1))

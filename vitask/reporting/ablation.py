@@ -1,82 +1,141 @@
-"""The table of a grid: mean and spread over seeds, and paired differences from its reference rows."""
+"""The table and the figure of a grid: mean and spread over seeds, paired differences, effects."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vitask.reporting.effects import effects_table, paired_test
+from vitask.reporting.grid import EVALUATION, GridResults
 from vitask.reporting.table import markdown, number, spread
 
-MODES = {"off": "w/o EP", "on": "w/ EP"}
-METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+MODES = {"untuned": "before tuning", "off": "w/o EP", "on": "w/ EP", "tsm": "TSM"}
+COLUMNS = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
 
 
-def ablation_table(grid: Mapping[str, Any], results: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> str:
+def ablation_table(grid: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     """Lay out a grid as Markdown.
 
     Args:
-        grid: title, conditions, reference rows.
-        results: by seed and row, the evaluations of that run (one a mode).
+        grid: title, conditions, references, layout, columns, effects.
+        results: by seed and row, the metrics of that run.
     """
-    seeds = list(results)
-    rows = list(results[seeds[0]])
-    first = results[seeds[0]][rows[0]][0]
-    header = [
-        f"{first['split']}, n = {first['samples']}",
-        *(f"{m}, {n}" for m in MODES.values() for n in METRICS.values()),
-    ]
-    body = [_baseline("TSM", "tsm", results, rows), _baseline("majority class", "majority", results, rows)]
-    body += [[row, *(spread_of(results, row, mode, key) for mode in MODES for key in METRICS)] for row in rows]
-    conditions = [f"- {name}: {text}" for name, text in first["conditions"].items()]
+    found = GridResults(results)
+    columns = grid.get("columns") or COLUMNS
+    conditions = [f"- {name}: {text}" for name, text in found.first["conditions"].items()]
+    by_set = grid.get("layout") == "sets" and bool(found.sets)
     parts = [
         f"## {grid['title']}",
-        f"Mean ± standard deviation over seeds {', '.join(seeds)}."
+        f"Mean ± standard deviation over seeds {', '.join(found.seeds)}."
         + (" Conditions (of the first seed):" if conditions else ""),
         *(["\n".join(conditions)] if conditions else []),
         *([grid["conditions"]] if grid["conditions"] else []),
-        markdown(header, body),
+        (_by_set if by_set else _by_row)(found, columns),
     ]
-    for reference in grid["references"] if len(seeds) > 1 else ():
-        parts += [f"Differences from {reference!r}, paired by seed:", _differences(reference, rows, results)]
+    if len(found.seeds) > 1:
+        for reference in grid["references"]:
+            parts += [f"Differences from {reference!r}, paired by seed:", _differences(reference, found, columns)]
+        if grid.get("effects"):
+            parts += ["Effects, paired by seed:", effects_table(grid["effects"], found)]
     return "\n\n".join(parts)
 
 
-def values(results: Mapping[str, Any], row: str, mode: str, key: str) -> list[float]:
-    """Return one figure of a row and mode, a value a seed; empty if the row has no such mode."""
-    return [e[key] for rows in results.values() for e in rows[row] if e["mode"] == mode]
+def ablation_figure(grid: Mapping[str, Any], results: Mapping[str, Any]) -> str | None:
+    """Draw the figure of a grid as SVG, if it has one.
+
+    Args:
+        grid: `figure` (bars, radar, densities or none) and `shown`, what it shows: label to place.
+        results: as in `ablation_table`.
+    """
+    from vitask.reporting.figures import bar_figure, density_figure, radar_figure
+
+    found, kind = GridResults(results), grid.get("figure", "none")
+    columns, shown = grid.get("columns") or COLUMNS, grid.get("shown") or {}
+    if kind == "bars":
+        groups = {
+            header: {label: _mean_and_spread(found.values(place, key).values()) for label, place in shown.items()}
+            for header, key in columns.items()
+        }
+        return bar_figure(groups, ylabel="")
+    if kind == "radar" and found.sets:
+        key = next(iter(columns.values()))
+        return radar_figure({label: _by_axis(found, place, key) for label, place in shown.items()})
+    if kind == "densities":
+        return density_figure({label: found.densities(place) for label, place in shown.items()})
+    return None
 
 
-def spread_of(results: Mapping[str, Any], row: str, mode: str, key: str) -> str:
-    """Return mean and spread of a figure, a dash where there is none."""
-    found = values(results, row, mode, key)
-    return spread(found) if found else "-"
+def _mean_and_spread(values: Any) -> tuple[float, float | None]:
+    values = list(values)
+    if not values:
+        return math.nan, None
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def paired_test(differences: Sequence[float]) -> float:
-    """Return the two-sided p of a paired t-test; NaN when it is not defined."""
-    from scipy.stats import ttest_1samp
-
-    if len(differences) < 2 or len(set(differences)) == 1:
-        return math.nan
-    return float(ttest_1samp(differences, 0.0).pvalue)
+def _by_axis(found: GridResults, place: Sequence[str], key: str) -> dict[str, float]:
+    values = {name: list(found.values(place, key, of_set=name).values()) for name in found.sets}
+    return {name: statistics.mean(each) if each else math.nan for name, each in values.items()}
 
 
-def _baseline(name: str, key: str, results: Mapping[str, Any], rows: Sequence[str]) -> list[str]:
-    """The TSM or the majority class: no VLM, so one pair of figures."""
-    found = [next((e[key] for row in rows for e in by_row[row] if e[key]), None) for by_row in results.values()]
-    found = [metrics for metrics in found if metrics]
-    return [name, *(spread([m[metric] for m in found]) if found else "-" for metric in METRICS), "", ""]
-
-
-def _differences(reference: str, rows: Sequence[str], results: Mapping[str, Any]) -> str:
-    header = ["w/o EP", *(f"{name} {part}" for name in METRICS.values() for part in ("difference", "p"))]
+def _by_row(found: GridResults, columns: Mapping[str, str]) -> str:
+    """A row a row, the TSM and the majority class first; a column an evaluation, mode and figure."""
+    places = [(evaluation, mode) for evaluation, mode in found.places if mode != "tsm"] or found.places
+    cells = [(evaluation, mode, name, key) for evaluation, mode in places for name, key in columns.items()]
+    filled = [
+        (evaluation, mode, name, key)
+        for evaluation, mode, name, key in cells
+        if any(found.values([row, mode, evaluation], key) for row in found.rows)
+    ]
+    several = len(found.evaluations) > 1
+    header = [
+        f"{found.first['split']}, n = {found.first['samples']}",
+        *(f"{f'{evaluation}: ' if several else ''}{MODES[mode]}, {name}" for evaluation, mode, name, _ in filled),
+    ]
+    own = {evaluation: next(mode for e, mode in places if e == evaluation) for evaluation, _ in places}
     body = []
-    for row in (row for row in rows if row != reference):
+    for title, baseline in (("TSM", "tsm"), ("majority class", "majority")):
+        line = [
+            _spread(found.baseline(baseline, key, evaluation)) if own[evaluation] == mode else ""
+            for evaluation, mode, _, key in filled
+        ]
+        body += [[title, *line]] if any(cell not in ("", "-") for cell in line) else []
+    for row in found.rows:
+        body.append([row, *(_spread(found.values([row, mode, e], key).values()) for e, mode, _, key in filled)])
+    return markdown(header, body)
+
+
+def _by_set(found: GridResults, columns: Mapping[str, str]) -> str:
+    """A row a data set and their mean, as in the paper's Table 1; a column a grid row, mode and figure."""
+    places = [(row, mode) for row in found.rows for e, mode in found.places if e == EVALUATION and mode != "tsm"]
+    places = [place for place in places if found.values(place, next(iter(columns.values())))]
+    header = [found.first["split"], *(f"TSM, {name}" for name in columns)]
+    header += [f"{row} {MODES[mode]}, {name}" for row, mode in places for name in columns]
+    body = []
+    for title, name in [*((name, name) for name in found.sets), ("mean", None)]:
+        line = [title, *(_spread(found.baseline("tsm", key, of_set=name)) for key in columns.values())]
+        line += [
+            _spread(found.values(place, key, of_set=name).values()) for place in places for key in columns.values()
+        ]
+        body.append(line)
+    return markdown(header, body)
+
+
+def _spread(values: Any) -> str:
+    values = list(values)
+    return spread(values) if values else "-"
+
+
+def _differences(reference: str, found: GridResults, columns: Mapping[str, str]) -> str:
+    """How much better or worse than a reference the VLM without the exemplar is."""
+    header = ["w/o EP", *(f"{name} {part}" for name in columns for part in ("difference", "p"))]
+    body = []
+    for row in (row for row in found.rows if row != reference):
         cells = [row]
-        for key in METRICS:
-            base, own = values(results, reference, "off", key), values(results, row, "off", key)
-            gains = [b - a for a, b in zip(base, own, strict=True)]
-            cells += [f"{sum(gains) / len(gains):+.3f}", number(paired_test(gains))]
+        for key in columns.values():
+            base, own = found.values([reference], key), found.values([row], key)
+            gains = [own[seed] - base[seed] for seed in found.seeds if seed in own and seed in base]
+            cells += [f"{statistics.mean(gains):+.3f}" if gains else "-", number(paired_test(gains))]
         body.append(cells)
     return markdown(header, body)

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vitask.config.compose import compose_config
-from vitask.config.schema import EvaluateConfig
+from vitask.config.grid import EVERY_ROW
 from vitask.errors import VitaskError
-from vitask.runs.folder import RunFolder, write_json, write_text
-from vitask.runs.identity import run_folder
+from vitask.runs.evaluation_request import folder_name
+from vitask.runs.folder import RunFolder, read_json, write_json, write_text
+from vitask.runs.identity import at_stage, needs_exemplar, run_folder
 
 if TYPE_CHECKING:
-    from vitask.config.schema import AblationConfig, Config
+    from vitask.config.schema import AblationConfig, Config, EvaluateConfig, EvaluationSpec
+
+RESULTS, TABLE, FIGURE = "results.json", "table.md", "figure.svg"
 
 
 def ablate(name: str, grid: AblationConfig, overrides: Sequence[str]) -> Path:
-    """Run a grid and write `results.json` and `table.md`; runs that are finished are not repeated.
+    """Run a grid and write `results.json`, `table.md` and `figure.svg`; what is finished is not repeated.
 
     Args:
         name: of the grid; names the folder `<out>/ablations/<name>`.
@@ -36,41 +43,102 @@ def ablate(name: str, grid: AblationConfig, overrides: Sequence[str]) -> Path:
     Raises:
         VitaskError: a run failed; its log is named. What is finished is kept.
     """
-    from vitask.reporting.ablation import ablation_table
-
-    configs = {seed: row_configs(grid, overrides, seed) for seed in grid.seeds}
-    folder = Path(next(iter(configs[grid.seeds[0]].values())).out).expanduser() / "ablations" / name
+    plans = {seed: [Plan(grid, row, overrides, seed) for row in grid.rows] for seed in grid.seeds}
+    folder = Path(plans[grid.seeds[0]][0].config.out).expanduser() / "ablations" / name
     folder.mkdir(parents=True, exist_ok=True)
-    results = {str(seed): rows for seed, rows in _run_all(grid, configs, folder).items()}
-    write_json(folder / "results.json", {"grid": asdict(grid), "overrides": list(overrides), "results": results})
-    write_text(folder / "table.md", ablation_table(asdict(grid), results) + "\n")
+    results = {str(seed): rows for seed, rows in _run_all(plans, grid, folder).items()}
+    write_json(
+        folder / RESULTS, {"name": name, "grid": asdict(grid), "overrides": list(overrides), "results": results}
+    )
+    write_results(folder)
     return folder
 
 
-def row_configs(grid: AblationConfig, overrides: Sequence[str], seed: int) -> dict[str, Config]:
-    """Compose the run of every row for one seed; later overrides win."""
-    return {
-        row: compose_config("train", [*grid.base, *own, *overrides, f"seed={seed}"]) for row, own in grid.rows.items()
-    }
+def write_results(folder: Path) -> None:
+    """Write the table and the figure of a grid from its `results.json`."""
+    from vitask.reporting.ablation import ablation_figure, ablation_table
+
+    found = read_json(folder / RESULTS)
+    write_text(folder / TABLE, ablation_table(found["grid"], found["results"]) + "\n")
+    figure = ablation_figure(found["grid"], found["results"])
+    if figure is not None:
+        write_text(folder / FIGURE, figure)
 
 
-def _run_all(grid: AblationConfig, configs: Mapping[int, Mapping[str, Config]], folder: Path) -> dict[int, Any]:
+class Plan:
+    """One row of a grid for one seed: its run, and how that is evaluated.
+
+    Args:
+        grid: the grid.
+        row: the name of its row.
+        overrides: of every run; they win over the grid's, but for which data an evaluation is on.
+        seed: of the run.
+    """
+
+    def __init__(self, grid: AblationConfig, row: str, overrides: Sequence[str], seed: int) -> None:
+        embedded = [*grid.embedded.get(EVERY_ROW, ()), *grid.embedded.get(row, ())]
+        own = [*grid.base, *embedded, *grid.rows[row], *overrides, f"seed={seed}"]
+        self.row = row
+        self.config: Config = compose_config("train", own)
+        self.options = [f"split={grid.split}", f"generate={grid.generate}", f"device={self.config.launch.device}"]
+        self.evaluations = {
+            name: (spec, compose_config("train", [*own, *spec.on]) if spec.on else None)
+            for name, spec in grid.evaluations.items()
+            if spec.rows is None or row in spec.rows
+        }
+
+    def run(self) -> list[dict[str, Any]]:
+        """Train what is missing and return the metrics of every evaluation and mode."""
+        train_missing(self.config)
+        return [
+            {"evaluation": name, **metrics}
+            for name, (spec, other) in self.evaluations.items()
+            for metrics in self._evaluate(spec, other)
+        ]
+
+    def _evaluate(self, spec: EvaluationSpec, other: Config | None) -> list[dict[str, Any]]:
+        from vitask.runs.evaluate import evaluate
+
+        request = compose_config("evaluate", [f"run={run_folder(self.config)}", *self.options, *spec.options])
+        if other is not None:
+            request = replace(request, other_data=other.data)
+            if spec.plug and needs_exemplar(self.config):
+                tsm = at_stage(other, "tsm")
+                train_missing(tsm)
+                request = replace(request, tsm=str(run_folder(tsm)))
+        found = evaluate(request)
+        return [{**metrics, **_pairs(request, metrics["mode"])} for metrics in found] if request.ranking else found
+
+
+def _pairs(request: EvaluateConfig, mode: str) -> dict[str, Any]:
+    """The probabilities behind right and wrong images, for a figure of their densities."""
+    return {"pairs": read_json(Path(request.run) / "eval" / folder_name(request, mode) / "ranking.json")}
+
+
+def train_missing(config: Config) -> None:
+    """Train a run unless it is finished."""
+    from vitask.runs.train import train
+
+    if not RunFolder(run_folder(config)).finished:
+        train(config)
+
+
+def _run_all(plans: Mapping[int, Sequence[Plan]], grid: AblationConfig, folder: Path) -> dict[int, Any]:
     """Give each seed to a worker process; rows of one seed share earlier stages, so they stay in one process."""
     context = multiprocessing.get_context("spawn")
-    workers = min(grid.workers, len(configs))
+    workers = min(grid.workers, len(plans))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         context.Manager() as manager,
         Progress(*columns) as progress,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(workers,)) as pool,
+        ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_start_worker, initargs=(workers, os.getpid())
+        ) as pool,
     ):
         done = manager.Queue()
-        logs = {seed: folder / f"seed{seed}.log" for seed in configs}
-        futures = {
-            pool.submit(_run_seed, dict(rows), grid.split, grid.generate, str(logs[seed]), done): seed
-            for seed, rows in configs.items()
-        }
-        bar = progress.add_task(f"{len(grid.rows)} rows, {len(configs)} seeds", total=sum(map(len, configs.values())))
+        logs = {seed: folder / f"seed{seed}.log" for seed in plans}
+        futures = {pool.submit(_run_seed, rows, str(logs[seed]), done): seed for seed, rows in plans.items()}
+        bar = progress.add_task(f"{len(grid.rows)} rows, {len(plans)} seeds", total=sum(map(len, plans.values())))
         pending = set(futures)
         while pending:
             finished, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
@@ -82,37 +150,28 @@ def _run_all(grid: AblationConfig, configs: Mapping[int, Mapping[str, Config]], 
         return {seed: future.result() for future, seed in futures.items()}
 
 
-def _start_worker(workers: int) -> None:
-    """Share the cores between the workers."""
+def _start_worker(workers: int, parent: int) -> None:
+    """Share the cores between the workers, and end with the parent however it ends."""
     import torch
 
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
-def _run_seed(
-    rows: Mapping[str, Config], split: str, generate: bool, log: str, done: Any
-) -> dict[str, list[dict[str, Any]]]:
+def _end_with(parent: int) -> None:
+    """Stop as on SIGTERM, which saves what trains, and for good if that takes long."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60.0)
+    os._exit(1)
+
+
+def _run_seed(rows: Sequence[Plan], log: str, done: Any) -> dict[str, list[dict[str, Any]]]:
     """Train and evaluate all rows of one seed, what they print going to a log file."""
-    from vitask.runs.evaluate import evaluate
-    from vitask.runs.train import train
-
     results = {}
     with Path(log).open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
-        for row, config in rows.items():
-            run = RunFolder(run_folder(config))
-            if not run.finished:
-                train(config)
-            request = EvaluateConfig(
-                run=str(run.path),
-                split=split,
-                exemplar="both",
-                data=None,
-                tsm=None,
-                generate=generate,
-                batch_size=64,
-                device=config.launch.device,
-                overwrite=False,
-            )
-            results[row] = evaluate(request)
-            done.put(row)
+        for plan in rows:
+            results[plan.row] = plan.run()
+            done.put(plan.row)
     return results
