@@ -1,9 +1,14 @@
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from vitask.config.build import build_prompter
+from vitask.config.compose import compose_config
 from vitask.data import load_digits_task
 from vitask.data.contact_sheet import drawable, write_contact_sheet
+from vitask.runs.inspect import shown_tokens
 
 
 @pytest.fixture
@@ -28,6 +33,53 @@ def test_the_embedded_default(inspect, tmp_path):
     assert sheet.size == (8 * 100 + 4, 10 * 116 + 4)
     assert np.asarray(sheet).std() > 20
     assert str(tmp_path / "runs/digits/contact-sheet.png") in ended.out
+
+
+@pytest.fixture(scope="module")
+def prompter():
+    return build_prompter(compose_config("train", []).vlm)
+
+
+def test_the_example_is_shown_as_tokens(inspect, prompter):
+    (line,) = [line for line in inspect().out.splitlines() if line.startswith("tokens: ")]
+    asked, _, answered = line.removeprefix("tokens:").strip().partition(" => ")
+    assert "<img>[" in asked
+    assert re.search(r"<IMG_CONTEXT>\[\d+\] x 16 ", asked)
+    assert "␣possible[" in asked
+    assert [int(number) for number in re.findall(r"\[(\d+)\]", answered)] == list(prompter.response("zero"))
+    text = "Analyze the given handwritten digit image. The possible classes are: zero,"
+    ids = [int(number) for number in re.findall(r"\[(\d+)\]", asked)]
+    assert text in prompter.tokenizer.decode(ids)
+
+
+def test_tokens_are_those_of_the_prompt_and_the_response(prompter):
+    image, prompt = Image.new("L", (8, 8)), prompter.prompt(Image.new("L", (8, 8)), "no [3] x 2 a a a")
+    shown = shown_tokens(prompter, image, "no [3] x 2 a a a", "b b")
+    found = []
+    for word in shown.replace(" => ", " ").split(" "):
+        if match := re.fullmatch(r".*\[(\d+)\]", word):
+            found.append(int(match[1]))
+        elif word.isdecimal():
+            found += [found[-1]] * (int(word) - 1)
+    assert found == [*prompt.head, *prompt.body, *prompt.tag, *prompter.response("b b")]
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("nobody/nothing", "cannot load 'nobody/nothing'"), ("/nowhere", "there is no folder /nowhere")],
+)
+def test_a_processor_that_cannot_be_loaded_is_one_line(inspect, path, reason):
+    ended = inspect(f"vlm.path={path}")
+    assert ended.code == 0, ended
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("tokens: ")]
+    assert "not shown; vlm.path: " in line
+    assert reason in line
+
+
+def test_no_weights_are_loaded(inspect, monkeypatch):
+    monkeypatch.setattr("safetensors.safe_open", None)
+    monkeypatch.setattr("transformers.AutoModelForImageTextToText.from_pretrained", None)
+    assert "<IMG_CONTEXT>[" in inspect().out
 
 
 def test_warnings_say_what_spoils_a_result(inspect, eight):

@@ -1,6 +1,6 @@
 import pytest
 
-from vitask.data import Instruction
+from vitask.data import Hint, Instruction
 from vitask.errors import UsageError
 
 
@@ -29,3 +29,20 @@ def test_nearest_placeholder_is_suggested_in_the_incomplete_template_too():
 def test_unbalanced_braces():
     with pytest.raises(UsageError, match=r"instruction template 'a \{ b'"):
         Instruction(template="a { b")
+
+
+def test_a_hint_stands_behind_the_instruction_and_its_labels_are_no_template():
+    assert Hint().added("What is it?", ["red"]) == "What is it? A classifier's answer is: red."
+    several = Hint(" Maybe {prediction} {{so}}", " + ", "none")
+    assert several.added("{a}?", ["red", "{blue}"]) == "{a}? Maybe red + {blue} {so}"
+    assert several.added("?", []) == "? Maybe none {so}"
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [("Nothing.", "holds no {prediction}"), ("{labels}", "valid are {prediction}"), ("{prediction", "expected '}'")],
+)
+def test_a_hint_that_says_nothing_is_refused(template, text):
+    with pytest.raises(UsageError) as caught:
+        Hint(template)
+    assert text in str(caught.value)

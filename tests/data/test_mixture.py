@@ -38,6 +38,13 @@ def test_sets_with_the_very_same_labels_share_their_classes_but_not_their_answer
     assert task.splits["train"]["answer"][6:] == [6, 7, 8]
 
 
+def test_sets_with_one_and_with_several_labels_an_image_share_no_classes(toy):
+    one, several = replace(toy([0, 1, 2]), name="one"), replace(toy([[0], [1, 2]], multi_label=True), name="several")
+    task = mix("both", [one, several, replace(one, name="again")])
+    assert label_ranges(task) == [range(3), range(3, 6), range(3)]
+    assert task.labels == (*one.labels, *several.labels)
+
+
 def test_a_plain_task_is_its_own_only_set(toy):
     task = toy([0, 1, 2])
     assert members_of(task) == (task,)

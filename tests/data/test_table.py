@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from vitask.data import Columns, load_table_task, with_label_noise, with_train_fraction
-from vitask.errors import UsageError
 
 
 @pytest.fixture
@@ -158,15 +157,6 @@ def test_a_parquet_image_column_is_read_in_parts_from_any_row(tmp_path, monkeypa
     images = table_files.ParquetImages(table_files.read_table(path), "image", tmp_path)
     for start in (0, 2, 3, 7, 10):
         assert list(images.items(start)) == [bytes([i]) for i in range(start, 10)]
-
-
-def test_excel_without_its_reader_says_what_to_install(tmp_path):
-    (tmp_path / "a.xls").write_bytes(b"x")
-    try:
-        import xlrd  # noqa: F401
-    except ImportError:
-        with pytest.raises(UsageError, match=r"a\.xls: reading Excel files needs 'pip install xlrd'"):
-            load_table_task(tmp_path / "a.xls")
 
 
 def test_shrunk_images_have_another_cache_and_the_same_fingerprint(eight, load):

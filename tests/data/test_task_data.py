@@ -10,7 +10,7 @@ def test_single_label_has_one_answer_per_label_in_order(toy):
     assert task.answers == (Answer("red", (0,)), Answer("green", (1,)), Answer("blue", (2,)))
     assert task.candidates == 3
     assert task.splits["train"]["answer"][:] == [2, 0, 1, 0]
-    assert task.splits["train"].column_names == ["id", "image", "answer"]
+    assert list(task.splits["train"][0]) == ["id", "image", "answer"]
 
 
 def test_multi_label_answers_are_train_sets_first_each_group_sorted(toy):

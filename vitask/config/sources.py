@@ -48,7 +48,8 @@ def _options(data: schema.DataConfig, cache: str) -> dict[str, Any]:
 
 
 def _digits(data: schema.DataConfig, options: dict[str, Any]) -> TaskData:
-    return load_digits_task(label_texts=options["label_texts"], label_file=options["label_file"])
+    texts = {key: options[key] for key in ("label_texts", "label_file", "separator")}
+    return load_digits_task(data.source, **texts)
 
 
 def _medmnist(data: schema.DataConfig, options: dict[str, Any]) -> TaskData:
@@ -92,7 +93,7 @@ def _published(load: Callable[..., TaskData]) -> Callable[[schema.DataConfig, di
 
 
 LOADERS: dict[str, Callable[[schema.DataConfig, dict[str, Any]], TaskData]] = {
-    "digits": _digits,
+    **dict.fromkeys(("digits", "digits_parity", "digits_size", "digits_pairs"), _digits),
     "medmnist": _medmnist,
     "image_folder": _image_folder,
     "table": _table,

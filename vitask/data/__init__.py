@@ -1,10 +1,11 @@
 """Data: sources give a `TaskData`; conditions harden it; instructions and negatives turn it into training material."""
 
 from vitask.data.conditions import with_imbalance, with_label_noise, with_train_fraction
-from vitask.data.instructions import Instruction
-from vitask.data.mixture import answer_ranges, label_ranges, member_of_answer, members_of, mix
+from vitask.data.instructions import Hint, Instruction
+from vitask.data.mixture import answer_ranges, label_ranges, member_of_answer, members_of, mix, row_ranges
 from vitask.data.negatives import BatchNegatives, DatasetNegatives
 from vitask.data.options import DataOptions
+from vitask.data.shift import Shift, with_shift
 from vitask.data.sources.digits import load_digits_task
 from vitask.data.sources.ham10000 import load_ham10000_task
 from vitask.data.sources.hub import load_hub_task
@@ -12,6 +13,8 @@ from vitask.data.sources.image_folder import load_image_folder_task
 from vitask.data.sources.medmnist import load_medmnist_task
 from vitask.data.sources.retinopathy import load_aptos2019_task, load_idrid_task, load_messidor_task
 from vitask.data.sources.table import Columns, load_table_task
+from vitask.data.sources.vectors import Vectors, read_vectors, vectors_digest
+from vitask.data.split import Split
 from vitask.data.task import Answer, TaskData, make_task
 
 __all__ = [
@@ -20,8 +23,12 @@ __all__ = [
     "Columns",
     "DataOptions",
     "DatasetNegatives",
+    "Hint",
     "Instruction",
+    "Shift",
+    "Split",
     "TaskData",
+    "Vectors",
     "answer_ranges",
     "label_ranges",
     "load_aptos2019_task",
@@ -37,7 +44,11 @@ __all__ = [
     "member_of_answer",
     "members_of",
     "mix",
+    "read_vectors",
+    "row_ranges",
+    "vectors_digest",
     "with_imbalance",
     "with_label_noise",
+    "with_shift",
     "with_train_fraction",
 ]

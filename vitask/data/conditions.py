@@ -31,7 +31,7 @@ def with_label_noise(task: TaskData, rate: float, seed: int) -> TaskData:
     rng = np.random.default_rng(seed)
     rows = rng.choice(len(answers), size=count, replace=False)
     answers[rows] = _another(answers[rows], task.candidates, rng)
-    train = task.splits["train"].remove_columns("answer").add_column("answer", answers.tolist())
+    train = task.splits["train"].with_answers(answers.tolist())
     text = f"{rate * 100:g} % of training labels replaced by another label, seed {seed} ({count} of {len(answers)})"
     return with_train(task, train, {"label noise": text})
 
@@ -100,7 +100,7 @@ def with_train_fraction(task: TaskData, fraction: float, seed: int) -> TaskData:
 
 
 def _answers(task: TaskData) -> np.ndarray:
-    return np.array(task.splits["train"]["answer"][:])
+    return np.array(task.splits["train"]["answer"])
 
 
 def _another(answers: np.ndarray, candidates: int, rng: np.random.Generator) -> np.ndarray:

@@ -6,15 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitask.data.answers import Answer, form_answers
 from vitask.data.audit import Audit, audit_notes
 from vitask.data.labels import Label
+from vitask.data.split import Split, labelled
 from vitask.errors import VitaskError
-
-if TYPE_CHECKING:
-    import datasets
 
 SPLITS = ("train", "val", "test")
 
@@ -32,8 +30,8 @@ class TaskData:
         candidates: The first so many answers are what scoring may choose from: all of them, or, with several labels,
             those that the full training split holds.
         multi_label: Whether an image may have any number of labels.
-        splits: ``"train"``, ``"val"`` and ``"test"``, each with the columns ``id`` (str), ``image`` (decodes to a PIL
-            image, RGB or L) and ``answer`` (int, an index into `answers`).
+        splits: ``"train"``, ``"val"`` and ``"test"``, each with the columns ``id`` (str), ``image`` (a PIL image, RGB
+            or L, read when it is asked for) and ``answer`` (int, an index into `answers`).
         fingerprint: A sha256 in hex that changes when a pixel, an id, a label, a text or the modality changes.
         notes: Conditions to print beside any result on this task, by a short title.
         ordinal: Whether the labels are grades in ascending order.
@@ -48,7 +46,7 @@ class TaskData:
     answers: tuple[Answer, ...]
     candidates: int
     multi_label: bool
-    splits: Mapping[str, datasets.Dataset]
+    splits: Mapping[str, Split]
     fingerprint: str
     notes: Mapping[str, str]
     ordinal: bool = False
@@ -61,7 +59,7 @@ def make_task(
     name: str,
     modality: str,
     labels: Sequence[str | Label],
-    splits: Mapping[str, datasets.Dataset],
+    splits: Mapping[str, Mapping[str, Sequence[Any]]],
     targets: Mapping[str, Sequence[Sequence[int]]],
     *,
     content: str,
@@ -82,7 +80,7 @@ def make_task(
         name: Short name of the task.
         modality: What the images are.
         labels: Label texts, or labels with synonyms and definitions; surrounding white space is dropped.
-        splits: ``train``, ``val`` and ``test``, with the columns ``id`` and ``image``.
+        splits: ``train``, ``val`` and ``test``, with the columns ``id`` and ``image``: data sets of `datasets`, say.
         targets: For each split the label indices of each row; exactly one per row unless ``multi_label``.
         content: A digest of all pixels (or file bytes), which becomes part of the fingerprint.
         origin: Where the data came from (a path, a package); errors begin with it.
@@ -122,9 +120,9 @@ def make_task(
     if not (allow_missing or allow_empty):
         for split in SPLITS[:1] if multi_label else SPLITS:
             _refuse_missing(missing[split], split, origin)
-    complete = {split: _with_answers(splits[split], rows and rows[split], found[split]) for split in SPLITS}
+    complete = {split: labelled(splits[split], found[split], rows and rows[split]) for split in SPLITS}
     identity = [modality, texts, [answer.text for answer in answers], content]
-    identity.append([[_ids(complete[split]), found[split]] for split in SPLITS])
+    identity.append([[complete[split]["id"], found[split]] for split in SPLITS])
     totals = {split: len(found[split]) for split in SPLITS}
     return TaskData(
         name,
@@ -146,17 +144,17 @@ def make_task(
     )
 
 
-def with_train(task: TaskData, train: datasets.Dataset, notes: Mapping[str, str]) -> TaskData:
+def with_train(task: TaskData, train: Split, notes: Mapping[str, str]) -> TaskData:
     """Return ``task`` with another training split: checked again, with notes added and a fingerprint of its own.
 
     Raises:
         VitaskError: A class that the task's training split has is missing from ``train``.
     """
-    rows = list(train["answer"][:])
+    rows = train["answer"]
     before = _missing(task.splits["train"]["answer"][:], task.answers, task.labels)
     now = _missing(rows, task.answers, task.labels)
     _refuse_missing([text for text in now if text not in before], "train", task.name)
-    fingerprint = _digest([task.fingerprint, _ids(train), rows])
+    fingerprint = _digest([task.fingerprint, train["id"], rows])
     splits = {**task.splits, "train": train}
     return replace(task, splits=splits, fingerprint=fingerprint, notes={**task.notes, **notes})
 
@@ -219,20 +217,6 @@ def _missing_note(missing: Mapping[str, Sequence[str]]) -> dict[str, str]:
             where.setdefault(text, []).append(split)
     lacking = [f"no image of '{text}' in {', '.join(splits)}" for text, splits in where.items()]
     return {"missing classes": "; ".join(lacking)} if lacking else {}
-
-
-def _with_answers(dataset: datasets.Dataset, rows: Sequence[int] | None, answers: Sequence[int]) -> datasets.Dataset:
-    """Add the column ``answer``; before rows are chosen, as `datasets` would copy all images otherwise."""
-    if rows is None:
-        return dataset.add_column("answer", list(answers))
-    column = [-1] * len(dataset)
-    for row, answer in zip(rows, answers, strict=True):
-        column[row] = answer
-    return dataset.add_column("answer", column).select(rows)
-
-
-def _ids(split: datasets.Dataset) -> list[str]:
-    return list(split["id"][:])
 
 
 def _digest(identity: Any) -> str:

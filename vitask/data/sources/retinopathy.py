@@ -69,10 +69,10 @@ def load_messidor_task(root: str | Path, **options: Any) -> TaskData:
 
     MESSIDOR-2 with the adjudicated grades: a CSV with ``image_id`` and ``adjudicated_dr_grade`` (0 to 4); images that
     were judged not gradable are left out. MESSIDOR: its ``Annotation_Base*.xls`` (or the same saved as CSV) with
-    ``Image name`` and ``Retinopathy grade`` (0 to 3); ``.xls`` needs ``pip install xlrd``.
+    ``Image name`` and ``Retinopathy grade`` (0 to 3); ``.xls`` needs ``pip install vitask[excel]``.
 
     Raises:
-        UsageError: The tables are ``.xls`` and xlrd is not installed.
+        UsageError: The tables are ``.xls`` and the extra ``excel`` is not installed.
         VitaskError: There is no such table, and what `records_task` raises.
     """
     root = existing_root(root, "MESSIDOR, with its images and its tables of grades")

@@ -58,7 +58,7 @@ def load_table_task(
     """Load a table of images and labels. Every image is read once, checked, and converted to Arrow.
 
     Args:
-        path: The table: ``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``; ``.xls`` and ``.xlsx`` with pandas' readers.
+        path: The table: ``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``; ``.xls`` and ``.xlsx`` with the extra ``excel``.
         modality: What the images are, e.g. ``"chest X-ray"``.
         name: Short name of the task; by default the file's.
         root: What image paths are relative to; by default the table's folder.
@@ -104,7 +104,7 @@ def table_records(
         VitaskError: A cell of the image, label or split column is empty.
     """
     found = {role: find_column(table, role, getattr(columns, role)) for role in USUAL}
-    source = images(found["image"]) if images else _images(table, found["image"], root, find)
+    source = images(found["image"]) if images else column_images(table, found["image"], root, find)
     cells = table.columns[found["label"]]
     multi_label = columns.label_separator is not None or any(isinstance(cell, list) for cell in cells)
     names = (table.class_names or {}).get(found["label"])
@@ -149,7 +149,12 @@ def find_column(table: Table, role: str, asked: str | None) -> str | None:
     return None
 
 
-def _images(table: Table, column: str, root: Path, find: Callable[[str], Path] | None) -> ImageSource:
+def column_images(table: Table, column: str, root: Path, find: Callable[[str], Path] | None = None) -> ImageSource:
+    """Return the images of a column: encoded in its cells (Parquet), or files below ``root``.
+
+    Raises:
+        VitaskError: A cell is empty.
+    """
     if column in table.image_columns and column not in table.columns:
         return ParquetImages(table, column, root)
     paths = [_text(cell) for cell in table.columns[column]]

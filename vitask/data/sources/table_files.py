@@ -1,6 +1,6 @@
 """Reading tables of any common kind, column by column, with the place of every row for errors.
 
-CSV and TSV (delimiter found in the header), JSON lines, Parquet; Excel where pandas finds its reader. Images inside a
+CSV and TSV (delimiter found in the header), JSON lines, Parquet; Excel with the extra ``excel``. Images inside a
 Parquet file stay there until they are converted.
 """
 
@@ -144,19 +144,38 @@ def _open_parquet(path: Path):
 
 
 def _read_excel(path: Path) -> Table:
-    import pandas
-
-    engine = "xlrd" if path.suffix.casefold() == ".xls" else "openpyxl"
+    """Read the first sheet; numbers become text, whole ones without a fraction, and empty rows are left out."""
+    read = _xls_rows if path.suffix.casefold() == ".xls" else _xlsx_rows
     try:
-        frame = pandas.read_excel(path, dtype=str, keep_default_na=False, engine=engine)
+        rows = [[_cell(value) for value in row] for row in read(path)]
     except ImportError as error:
-        raise UsageError(f"{path}: reading Excel files needs 'pip install {engine}'; or save it as CSV") from error
+        raise UsageError(f"{path}: reading Excel files needs 'pip install vitask[excel]'; or save it as CSV") from error
     except Exception as error:  # each of the readers has errors of its own
         raise VitaskError(f"{path}: not an Excel file: {' '.join(str(error).split())}") from error
-    names = [str(name).strip() for name in frame.columns]
+    names, *body = rows or [[]]
     _check_header(names, path)
-    columns = {name: [cell.strip() for cell in frame.iloc[:, i]] for i, name in enumerate(names)}
-    return Table(path, columns, [f"{path}, row {row}" for row in range(2, len(frame) + 2)])
+    filled = [(number, row) for number, row in enumerate(body, 2) if any(row)]
+    columns = {name: [row[i] for _, row in filled] for i, name in enumerate(names) if name}
+    return Table(path, columns, [f"{path}, row {number}" for number, _ in filled])
+
+
+def _xls_rows(path: Path) -> list[Sequence[Any]]:
+    import xlrd
+
+    sheet = xlrd.open_workbook(str(path)).sheet_by_index(0)
+    return [sheet.row_values(row) for row in range(sheet.nrows)]
+
+
+def _xlsx_rows(path: Path) -> list[Sequence[Any]]:
+    from openpyxl import load_workbook
+
+    return list(load_workbook(path, data_only=True).worksheets[0].iter_rows(values_only=True))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None else str(value).strip()
 
 
 READERS: dict[str, Callable[[Path], Table]] = {
