@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .reference import Rows, assert_close, cases, compare, leaf, log_softmax, weights
+from .reference import Rows, assert_close, cases, compare, leaf, log_softmax, nll, weights
 
 B, K, L = 5, 4, 3
 MASK = [True, True, False, True, True]
@@ -113,6 +113,26 @@ def csa(
     return mean(scores, positions(is_candidate(scores), membership, mask), term, normalizer)
 
 
+def rivals(scores: Rows, targets: list[int], present: list[bool], sample: int) -> list[int]:
+    """The images of another answer that were scored against the sample's own."""
+    own = targets[sample]
+    return [b for b, row in enumerate(scores) if present[b] and targets[b] != own and row[own] != -math.inf]
+
+
+def image_ranking(scores: Rows, targets: list[int], mask=None, temperature=1.0, normalizer=None):
+    """Each sample's image against its rivals, in the column of its answer: no other score gets a gradient."""
+    present, losses, gradient = mask or [True] * len(scores), [], [[0.0] * len(row) for row in scores]
+    for b, own in enumerate(targets):
+        others = rivals(scores, targets, present, b) if present[b] and scores[b][own] != -math.inf else []
+        if others:
+            loss, by_image = nll([scores[i][own] / temperature for i in (b, *others)], 0)
+            losses.append(loss)
+            for i, g in zip((b, *others), by_image, strict=True):
+                gradient[i][own] += g / temperature
+    total = normalizer if normalizer is not None else max(1, len(losses))
+    return math.fsum(losses) / total, {"scores": [[g / total for g in row] for row in gradient]}
+
+
 def ragged_scores(seed: int = 0) -> torch.Tensor:
     """Rows of 4, 3, 4, 2 and 1 candidates; padding in front, behind and on both sides."""
     scores = leaf(B, K, seed=seed).detach()
@@ -193,4 +213,32 @@ def check_csa(api: Any) -> None:
             compare(actual, expected, str(options), scores=scores, teacher=teacher)
 
 
-CHECKS = {"positions": check_positions, "log odds": check_log_odds, "ranking": check_ranking, "csa": check_csa}
+IMAGE_TARGETS = [[0, 1, 2, 2, 1], [3, 2, 0, 2, 2], [1, 1, 1, 2, 1], [2, 2, 2, 2, 2]]
+"""Columns of `ragged_scores`: of five images, with answers that they were scored against or not, and without rivals."""
+
+
+def check_image_ranking(api: Any) -> None:
+    scores = ragged_scores(seed=3)
+    for case in [{}, *cases(temperature=[1.0, 2.5], **MEANS)]:
+        for targets in IMAGE_TARGETS:
+            expected = image_ranking(scores.tolist(), targets, **case)
+            actual = api.image_ranking_loss(scores, torch.tensor(targets), **tensors(**case))
+            compare(actual, expected, f"{targets}, {case}", scores=scores)
+            present, rows = case.get("mask") or [True] * B, scores.tolist()
+            counted = [
+                present[b] and rows[b][own] != -math.inf and bool(rivals(rows, targets, present, b))
+                for b, own in enumerate(targets)
+            ]
+            positions = api.image_ranking_positions(
+                ~scores.isneginf(), torch.tensor(targets), **tensors(mask=case.get("mask"))
+            )
+            assert positions.tolist() == counted, f"{targets}, {case}"
+
+
+CHECKS = {
+    "positions": check_positions,
+    "log odds": check_log_odds,
+    "ranking": check_ranking,
+    "csa": check_csa,
+    "image ranking": check_image_ranking,
+}

@@ -92,10 +92,16 @@ def rda(
     temperature: float = 1.0,
     direction: str = "student_first",
     detach_teacher: bool = True,
+    mask: str = "none",
     reduction: str = "token",
     normalizer: float | None = None,
 ):
+    """With `teacher_right`, a token that the teacher does not find likeliest costs 0, and counts all the same."""
+
     def token(b: int, t: int):
+        if mask == "teacher_right" and max(range(V), key=lambda v: teacher[b][t][v]) != labels[b][t]:
+            nothing = {"student": [0.0] * V} if detach_teacher else {"student": [0.0] * V, "teacher": [0.0] * V}
+            return 0.0, nothing
         s, z = [x / temperature for x in student[b][t]], [x / temperature for x in teacher[b][t]]
         if direction == "student_first":
             loss, by_student, by_teacher = kl(s, z)
@@ -108,6 +114,17 @@ def rda(
         return temperature * temperature * loss, gradients
 
     return reduce(token, is_response(labels), reduction, normalizer)
+
+
+def smoothed(labels: Rows, smoothing: float) -> Rows:
+    """The probabilities of label smoothing, token by token; uniform on padding."""
+    return [
+        [
+            [1 / V] * V if label == IGNORE else [(1 - smoothing) * (v == label) + smoothing / V for v in range(V)]
+            for label in row
+        ]
+        for row in labels
+    ]
 
 
 def branching(labels: Rows, closed_set: list[list[int]]) -> Rows:
@@ -203,11 +220,26 @@ def check_rda(api: Any) -> None:
         "temperature": [1.0, 2.5],
         "direction": ["student_first", "teacher_first"],
         "detach_teacher": [True, False],
+        "mask": ["none", "teacher_right"],
     }
     for case in [{}, *cases(**options, **MEANS)]:
         expected = rda(student.tolist(), teacher.tolist(), labels.tolist(), **case)
         actual = api.rda_loss(student, teacher, labels, **case)
         compare(actual, expected, str(case), student=student, teacher=teacher)
+
+
+def check_smoothing(api: Any) -> None:
+    """The distribution, and RDA taught by it: the loop takes the logs of the loop's own probabilities."""
+    labels = ragged_labels()
+    student = leaf(*labels.shape, V, seed=1)
+    for options in ({}, {"smoothing": 0.3}, {"smoothing": 1.0}):
+        teacher = api.smoothed_label_logits(labels, V, **options, dtype=torch.float64)
+        p = smoothed(labels.tolist(), options.get("smoothing", 0.1))
+        assert_close(teacher.softmax(-1), p, f"probabilities ({options})")
+        log_p = [[[math.log(q) for q in token] for token in row] for row in p]
+        for case in cases(direction=["student_first", "teacher_first"], temperature=[1.0, 2.5]):
+            expected = rda(student.tolist(), log_p, labels.tolist(), **case)
+            compare(api.rda_loss(student, teacher, labels, **case), expected, f"{options}, {case}", student=student)
 
 
 def check_crt(api: Any) -> None:
@@ -267,6 +299,7 @@ def check_means(api: Any) -> None:
 CHECKS = {
     "vanilla": check_vanilla,
     "rda": check_rda,
+    "smoothing": check_smoothing,
     "crt": check_crt,
     "branching": check_branching,
     "response": check_response,

@@ -13,7 +13,8 @@ import pytest
 from . import closed_set_reference, reference
 
 CHECKS = reference.CHECKS | closed_set_reference.CHECKS
-IN_ORDER = ["_inputs", "_divergence", "response", "vanilla", "rda", "branching", "crt", "closed_set", "ranking", "csa"]
+IN_ORDER = ["_inputs", "_divergence", "response", "vanilla", "rda", "smoothing", "branching", "crt"]
+IN_ORDER += ["closed_set", "ranking", "csa", "image_ranking"]
 
 MUTANTS = [
     ("vanilla", "_inputs", "return -logits.log_softmax", "return logits.log_softmax"),
@@ -29,7 +30,15 @@ MUTANTS = [
     ("rda", "rda", "    if detach_teacher:", "    if not detach_teacher:"),
     ("rda", "rda", "return temperature**2 *", "return"),
     ("rda", "rda", "return temperature**2 *", "return temperature *"),
-    ("rda", "rda", "(counted_logits(teacher_logits, valid) / temperature)", "counted_logits(teacher_logits, valid)"),
+    ("rda", "rda", "(counted_logits(teacher_logits, taught) / temperature)", "counted_logits(teacher_logits, taught)"),
+    ("rda", "rda", 'mask == "none" else', 'mask != "none" else'),
+    ("rda", "rda", "(teacher_logits.argmax(-1) == labels)", "(teacher_logits.argmax(-1) != labels)"),
+    ("rda", "rda", "(teacher_logits.argmax(-1) == labels)", "(student_logits.argmax(-1) == labels)"),
+    ("rda", "rda", "(first, second), valid, reduction", "(first, second), taught, reduction"),
+    ("smoothing", "smoothing", "smoothing / vocabulary", "smoothing / (vocabulary - 1)"),
+    ("smoothing", "smoothing", "(1 - smoothing) * hits", "(1 - smoothing / vocabulary) * hits"),
+    ("smoothing", "smoothing", "smoothing / vocabulary).log()", "smoothing / vocabulary)"),
+    ("smoothing", "smoothing", "smoothing: float = 0.1", "smoothing: float = 0.2"),
     ("rda", "_divergence", "(log_p - log_q)", "(log_q - log_p)"),
     ("rda", "_divergence", "(log_p - log_q)", "(-log_q)"),
     ("rda", "_divergence", "p = log_p.exp()", "p = log_p.exp().detach()"),
@@ -108,6 +117,19 @@ MUTANTS = [
     ("csa", "csa", '"sequence", normalizer)', '"sequence")'),
     ("csa", "closed_set", "candidates & ~membership", "candidates"),
     ("csa", "_divergence", "(log_p - log_q)", "(-log_q)"),
+    ("image ranking", "image_ranking", "(targets.unsqueeze(-1) != targets)", "(targets.unsqueeze(-1) == targets)"),
+    ("image ranking", "image_ranking", "scored & (targets.unsqueeze(-1) != targets)", "scored"),
+    ("image ranking", "image_ranking", "negatives | torch.diag(own)", "negatives"),
+    ("image ranking", "image_ranking", "own & negatives.any(0)", "own"),
+    ("image ranking", "image_ranking", "own & negatives.any(0)", "own & negatives.any(1)"),
+    ("image ranking", "image_ranking", "own & negatives.any(0)", "negatives.any(0)"),
+    ("image ranking", "image_ranking", "scored & mask.unsqueeze(-1)", "scored & mask"),
+    ("image ranking", "image_ranking", "scored & mask.unsqueeze(-1)", "scored"),
+    ("image ranking", "image_ranking", "masked_fill(~compared, 0.0) / temperature", "masked_fill(~compared, 0.0)"),
+    ("image ranking", "image_ranking", ".logsumexp(0)", ".logsumexp(1)"),
+    ("image ranking", "image_ranking", "total - logits.diagonal()", "total"),
+    ("image ranking", "image_ranking", "taught, normalizer=normalizer)", "taught)"),
+    ("image ranking", "image_ranking", "return masked_mean(total", "return temperature * masked_mean(total"),
 ]
 
 

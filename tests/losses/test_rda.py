@@ -100,15 +100,45 @@ def test_the_value_of_a_label_does_not_matter():
     assert torch.equal(rda_loss(a, b, one), rda_loss(a, b, other))
 
 
+def test_a_teacher_that_errs_teaches_nothing_and_still_counts():
+    """Two tokens, the teacher right at the first alone: half of the first token's KL, and no gradient at the second."""
+    student = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)
+    teacher = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]], dtype=torch.float64)
+    loss = rda_loss(student, teacher, torch.tensor([1, 0]), mask="teacher_right")
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(4 / 3) / 4, abs=1e-15)
+    assert student.grad[0].abs().max() > 0
+    assert student.grad[1].abs().max() == 0
+
+
+def test_garbage_where_the_teacher_errs_reaches_neither_value_nor_gradient():
+    labels = torch.tensor([1, 0])
+    student = torch.tensor([[0.0, 1.0], [math.inf, math.nan]], requires_grad=True)
+    teacher = torch.tensor([[0.0, 2.0], [-math.inf, 1.0]])
+    loss = rda_loss(student, teacher, labels, mask="teacher_right")
+    loss.backward()
+    assert loss.item() == pytest.approx(rda_loss(student[:1], teacher[:1], labels[:1]).item() / 2)
+    assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence"])
+def test_a_teacher_that_is_right_everywhere_is_not_masked(reduction):
+    labels, student = ragged_labels(), leaf(5, 5, 7, seed=1)
+    teacher = leaf(5, 5, 7, seed=2).detach().scatter(-1, labels.clamp(min=0).unsqueeze(-1), 30.0)
+    masked, plain = (rda_loss(student, teacher, labels, mask=m, reduction=reduction) for m in ("teacher_right", "none"))
+    assert torch.equal(masked, plain)
+
+
 def test_module_passes_its_options_on():
     labels, a, b = ragged_labels(), leaf(5, 5, 7, seed=1), leaf(5, 5, 7, seed=2)
     options = {"temperature": 3.0, "direction": "teacher_first", "detach_teacher": False, "reduction": "sequence"}
+    options["mask"] = "teacher_right"
     module = RDALoss(**options)
     assert torch.equal(module(a, b, labels, normalizer=3), rda_loss(a, b, labels, normalizer=3, **options))
     assert list(module.parameters()) == []
     assert repr(module) == (
         "RDALoss(temperature=3.0, direction='teacher_first', detach_teacher=False, "
-        "reduction='sequence', ignore_index=-100)"
+        "mask='teacher_right', reduction='sequence', ignore_index=-100)"
     )
 
 
@@ -121,6 +151,7 @@ A, B, LABEL = torch.ones(1, 2), torch.ones(1, 3), torch.tensor([0])
         (lambda: RDALoss(temperature=0), "temperature must be greater than 0; got 0"),
         (lambda: RDALoss(temperature=math.nan), "temperature must be greater than 0; got nan"),
         (lambda: RDALoss(direction="forward"), "'student_first', 'teacher_first'; got 'forward'"),
+        (lambda: RDALoss(mask="right"), "'none', 'teacher_right'; got 'right'"),
         (lambda: RDALoss(reduction="mean"), "'token', 'sequence'; got 'mean'"),
         (lambda: rda_loss(A, A, LABEL, temperature=-1.0), "temperature must be greater than 0; got -1.0"),
         (lambda: rda_loss(A, A, LABEL, direction="forward"), "'student_first', 'teacher_first'; got 'forward'"),

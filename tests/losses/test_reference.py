@@ -77,6 +77,19 @@ def test_the_closed_set_loops_are_right_about_their_own_gradients(membership):
             assert (above - below) / (2 * h) == pytest.approx(analytic, abs=1e-8)
 
 
+@pytest.mark.parametrize("targets", closed_set_reference.IMAGE_TARGETS)
+def test_the_image_ranking_loop_is_right_about_its_own_gradients(targets):
+    scores, h = closed_set_reference.ragged_scores().tolist(), 1e-6
+    for b, k in [(0, 0), (0, 1), (1, 2), (3, 2)]:
+        analytic = closed_set_reference.image_ranking(scores, targets, temperature=2.0)[1]["scores"][b][k]
+        scores[b][k] += h
+        above = closed_set_reference.image_ranking(scores, targets, temperature=2.0)[0]
+        scores[b][k] -= 2 * h
+        below = closed_set_reference.image_ranking(scores, targets, temperature=2.0)[0]
+        scores[b][k] += h
+        assert (above - below) / (2 * h) == pytest.approx(analytic, abs=1e-8)
+
+
 def test_the_reference_kl_of_a_coin():
     """p = (1/2, 1/2), q = (1/4, 3/4): KL = log(2)/2 + log(2/3)/2 = log(4/3)/2."""
     value, _, _ = reference.kl([0.0, 0.0], [0.0, math.log(3)])

@@ -1,4 +1,4 @@
-"""The losses of VITask (paper, section 2), on aligned response logits, and two of ours on the scores of a closed set.
+"""The losses of VITask (paper, section 2), on aligned response logits, and three of ours on the scores of a closed set.
 
 Needs torch and nothing else.
 
@@ -18,8 +18,9 @@ from vitask.losses.branching import BranchingMask, branching_mask
 from vitask.losses.closed_set import closed_set_positions, label_log_odds
 from vitask.losses.crt import TOKENS, CRTLoss, crt_loss, crt_positions
 from vitask.losses.csa import CSALoss, csa_loss
+from vitask.losses.image_ranking import ImageRankingLoss, image_ranking_loss, image_ranking_positions
 from vitask.losses.ranking import RankingLoss, ranking_loss
-from vitask.losses.rda import DIRECTIONS, RDALoss, rda_loss
+from vitask.losses.rda import DIRECTIONS, MASKS, RDALoss, rda_loss
 from vitask.losses.response import (
     IGNORE_INDEX,
     REDUCTIONS,
@@ -29,16 +30,19 @@ from vitask.losses.response import (
     select_response,
     shift_response,
 )
+from vitask.losses.smoothing import smoothed_label_logits
 from vitask.losses.vanilla import VanillaLoss, vanilla_loss
 
 __all__ = [
     "DIRECTIONS",
     "IGNORE_INDEX",
+    "MASKS",
     "REDUCTIONS",
     "TOKENS",
     "BranchingMask",
     "CRTLoss",
     "CSALoss",
+    "ImageRankingLoss",
     "RDALoss",
     "RankingLoss",
     "VanillaLoss",
@@ -48,6 +52,8 @@ __all__ = [
     "crt_loss",
     "crt_positions",
     "csa_loss",
+    "image_ranking_loss",
+    "image_ranking_positions",
     "label_log_odds",
     "masked_mean",
     "ranking_loss",
@@ -55,5 +61,6 @@ __all__ = [
     "response_positions",
     "select_response",
     "shift_response",
+    "smoothed_label_logits",
     "vanilla_loss",
 ]

@@ -9,6 +9,7 @@ from vitask.losses._inputs import check_aligned, check_choice, check_positive, c
 from vitask.losses.response import IGNORE_INDEX, REDUCTIONS, masked_mean
 
 DIRECTIONS = ("student_first", "teacher_first")
+MASKS = ("none", "teacher_right")
 
 
 def rda_loss(
@@ -19,6 +20,7 @@ def rda_loss(
     temperature: float = 1.0,
     direction: str = "student_first",
     detach_teacher: bool = True,
+    mask: str = "none",
     reduction: str = "token",
     normalizer: float | Tensor | None = None,
     ignore_index: int = IGNORE_INDEX,
@@ -31,12 +33,15 @@ def rda_loss(
 
     Args:
         student_logits: Floating point, `(..., T, V)`, aligned with the labels: the branch without exemplar.
-        teacher_logits: Of the same shape: the branch with exemplar.
-        labels: Integers, `(..., T)`; read only to see which positions are response.
+        teacher_logits: Of the same shape: the branch with exemplar, or `smoothed_label_logits`, the control without.
+        labels: Integers, `(..., T)`; read to see which positions are response, and by `mask`.
         temperature: Divides both logits; the KL is multiplied by its square so that gradients keep their scale
             (Hinton et al., 2015). 1 is the paper.
         direction: "student_first" is `KL(student || teacher)`, "teacher_first" the reverse.
         detach_teacher: Whether to stop the gradient at the teacher; False is the paper's RDA*.
+        mask: "none" (the paper), or "teacher_right": where the teacher's likeliest token is not the label, the KL is
+            read as 0. Such tokens still count in the mean: how many there are is known only after the forward pass, and
+            a teacher that is seldom right should teach little.
         reduction: "token" or "sequence", see `masked_mean`.
         normalizer: Replaces the number of tokens (or sequences) divided by, see `masked_mean`.
         ignore_index: Marks what is not response.
@@ -45,7 +50,7 @@ def rda_loss(
         0-d, float32 for half precision, otherwise of the logits' dtype. No response: a zero attached to the graph.
 
     Raises:
-        ValueError: Shapes, dtypes, the temperature, the direction or the reduction are wrong.
+        ValueError: Shapes, dtypes, the temperature, the direction, the mask or the reduction are wrong.
 
     Example:
         >>> import math
@@ -54,21 +59,23 @@ def rda_loss(
         >>> round(rda_loss(student, teacher, torch.tensor([1])).item(), 4)  # log(4) / 2 + log(4/3) / 2 - log(2)
         0.1438
 
-    Source: paper, section 2, L_RDA; RDA* of its ablation.
+    Source: paper, section 2, L_RDA; RDA* of its ablation. The mask is ours.
     """
-    _check_options(temperature, direction)
+    _check_options(temperature, direction, mask)
     check_aligned(labels, student_logits=student_logits, teacher_logits=teacher_logits)
     valid = labels != ignore_index
     if detach_teacher:
         teacher_logits = teacher_logits.detach()
-    student = (counted_logits(student_logits, valid) / temperature).log_softmax(-1)
-    teacher = (counted_logits(teacher_logits, valid) / temperature).log_softmax(-1)
+    taught = valid if mask == "none" else valid & (teacher_logits.argmax(-1) == labels)
+    student = (counted_logits(student_logits, taught) / temperature).log_softmax(-1)
+    teacher = (counted_logits(teacher_logits, taught) / temperature).log_softmax(-1)
     first, second = (student, teacher) if direction == "student_first" else (teacher, student)
     return temperature**2 * masked_mean(kl_divergence(first, second), valid, reduction, normalizer)
 
 
-def _check_options(temperature: float, direction: str) -> None:
+def _check_options(temperature: float, direction: str, mask: str) -> None:
     check_choice("direction", direction, DIRECTIONS)
+    check_choice("mask", mask, MASKS)
     check_positive(temperature=temperature)
 
 
@@ -79,6 +86,7 @@ class RDALoss(nn.Module):
         temperature: Divides both logits; greater than 0.
         direction: "student_first" (the paper) or "teacher_first".
         detach_teacher: False is the paper's RDA*.
+        mask: "none" (the paper) or "teacher_right".
         reduction: "token" or "sequence".
         ignore_index: Marks what is not response.
 
@@ -100,15 +108,17 @@ class RDALoss(nn.Module):
         temperature: float = 1.0,
         direction: str = "student_first",
         detach_teacher: bool = True,
+        mask: str = "none",
         reduction: str = "token",
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
         super().__init__()
-        _check_options(temperature, direction)
+        _check_options(temperature, direction, mask)
         check_choice("reduction", reduction, REDUCTIONS)
         self.temperature = temperature
         self.direction = direction
         self.detach_teacher = detach_teacher
+        self.mask = mask
         self.reduction = reduction
         self.ignore_index = ignore_index
 
@@ -123,6 +133,7 @@ class RDALoss(nn.Module):
             temperature=self.temperature,
             direction=self.direction,
             detach_teacher=self.detach_teacher,
+            mask=self.mask,
             reduction=self.reduction,
             normalizer=normalizer,
             ignore_index=self.ignore_index,
@@ -132,5 +143,5 @@ class RDALoss(nn.Module):
         """The options, for `repr`."""
         return (
             f"temperature={self.temperature}, direction={self.direction!r}, detach_teacher={self.detach_teacher}, "
-            f"reduction={self.reduction!r}, ignore_index={self.ignore_index}"
+            f"mask={self.mask!r}, reduction={self.reduction!r}, ignore_index={self.ignore_index}"
         )
