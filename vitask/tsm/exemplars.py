@@ -90,6 +90,25 @@ def cached_exemplars(
     return table
 
 
+def compute_exemplars(
+    tsm: TSM,
+    images: Sequence[Image.Image],
+    *,
+    kind: str,
+    transform: Transform,
+    batch_size: int = 64,
+    device: str | torch.device = "cpu",
+    workers: int = 0,
+) -> ExemplarTable:
+    """Return the TSM's features and logits of images that belong to no data set; nothing is kept on disk.
+
+    Args and what is returned are those of `cached_exemplars`, except that the table is in memory.
+    """
+    loader = _loader(images, transform, batch_size, workers)
+    features, logits = zip(*_batches(tsm.to(device), loader, kind, device), strict=True)
+    return ExemplarTable(torch.cat(features), torch.cat(logits))
+
+
 def exemplar_key(tsm: TSM, *, kind: str, transform: Transform, data_fingerprint: str, num_images: int) -> str:
     """Return the sha256 of everything that the exemplars depend on."""
     parts = {

@@ -20,7 +20,7 @@ class TSM(nn.Module):
 
     Args:
         name: timm model name, with or without a pretrained tag (`resnet18`, `vit_base_patch16_224.augreg_in21k`).
-        num_classes: outputs of the linear head.
+        num_classes: outputs of the linear head; 0 for an encoder without one.
         pretrained: fetch timm's weights for the backbone (the head always starts fresh).
         model_args: further keyword arguments of `timm.create_model`.
         checkpoint: local timm-style weights file for the backbone, instead of `pretrained`.
@@ -68,7 +68,7 @@ class TSM(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Classify `pixels (B, C, H, W)`: logits `(B, num_classes)`."""
-        return self.backbone(pixels)
+        return self.backbone(pixels) if self.num_classes else pixels.new_zeros(len(pixels), 0)
 
     def features(self, pixels: Tensor, kind: str) -> Tensor:
         """Return exemplar features `(B, K, D)` in float32; `kind` is `cls` (K = 1) or `patches`."""
@@ -77,7 +77,8 @@ class TSM(nn.Module):
     def features_and_logits(self, pixels: Tensor, kind: str) -> tuple[Tensor, Tensor]:
         """Return `features(pixels, kind)` and `forward(pixels)` from one pass through the backbone."""
         hidden = self.backbone.forward_features(pixels)
-        return exemplar_features(self.backbone, hidden, kind), self.backbone.forward_head(hidden)
+        logits = self.backbone.forward_head(hidden) if self.num_classes else hidden.new_zeros(len(hidden), 0)
+        return exemplar_features(self.backbone, hidden, kind), logits
 
     def feature_dim(self, kind: str) -> int:
         """Return D, the width of one exemplar token."""
@@ -92,9 +93,21 @@ class TSM(nn.Module):
         self.frozen = True
         return self.requires_grad_(False).eval()
 
+    def freeze_encoder(self) -> TSM:
+        """Let nothing but the linear head train, as a linear probe does; batch statistics stay as they are, too."""
+        self.freeze()
+        for head in self._heads():
+            head.requires_grad_(True)
+        return self
+
     def train(self, mode: bool = True) -> TSM:
-        """Switch between training and evaluation; a frozen model stays in evaluation mode."""
+        """Switch between training and evaluation; a frozen model or encoder stays in evaluation mode."""
         return super().train(mode and not self.frozen)
+
+    def _heads(self) -> list[nn.Module]:
+        """The layer that gives the logits; a distilled model has two."""
+        found = self.backbone.get_classifier()
+        return [found] if isinstance(found, nn.Module) else list(found)
 
     def _shape(self, kind: str) -> tuple[int, int]:
         """Return (K, D), seen once on a blank image."""
