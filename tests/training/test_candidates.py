@@ -74,6 +74,13 @@ def test_without_a_teacher_none_is_described(multi_label):
     assert all("teacher" not in kind for kind in kinds.values())
 
 
+def test_the_columns_of_a_batch_are_its_answers():
+    columns = Candidates.columns([[3, 4, 5], [4, 9], [3, 4, 5]], [4, 9, 3])
+    assert columns["places"].tolist() == [[0, 1, 2], [1, 3, 4], [0, 1, 2]]
+    assert columns["scored"].int().tolist() == [[1, 1, 1, 0], [0, 1, 0, 1], [1, 1, 1, 0]]
+    assert columns["targets"].tolist() == [1, 3, 0]
+
+
 def test_sets_that_share_their_labels_read_their_own_columns_of_the_teacher():
     """Sets of 3, 3 and 4 labels, the second with the labels of the first: 7 columns, 10 answers."""
     first, second = many(3), many(3)

@@ -127,6 +127,15 @@ def test_callback_runs_after_each_epoch(tmp_path, accelerator):
     ]
 
 
+def test_a_callback_sees_the_weights_after_each_step(tmp_path, accelerator):
+    task, seen = ToyTask(), []
+    options = {"after_step": lambda step: seen.append((step, task.linear.weight.clone()))}
+    after = train(tmp_path, accelerator, task, options=options)
+    assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6]
+    assert not torch.equal(seen[0][1], ToyTask().linear.weight)
+    assert torch.equal(seen[-1][1], after["linear.weight"])
+
+
 @pytest.mark.parametrize("epochs_before", [0, 1])
 def test_broken_part_stops_with_its_name_and_leaves_weights_and_checkpoint(tmp_path, accelerator, epochs_before):
     if epochs_before:

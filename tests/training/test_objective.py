@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
+from vitask.training.candidates import Candidates
 from vitask.training.objective import Objective
 
 LABELS = torch.tensor([[5, 6, 0], [5, 7, 0], [8, 0, -100], [5, 6, 0]])
@@ -122,8 +125,55 @@ def test_options_of_rda_reach_its_loss():
     assert len(values) == 3
 
 
+def test_the_teacher_of_rda_may_be_the_smoothed_response_which_needs_no_branch():
+    options = {"rda_teacher": "labels", "smoothing": 0.2}
+    objective = Objective({"vanilla": 1.0, "rda": 2.0}, **options)
+    assert objective.branches == ("vanilla",)
+    logits = make_logits(requires_grad=True)
+    out = evaluate(objective, {"vanilla": logits["vanilla"]})
+    divergences = []
+    for row, labels in zip(logits["vanilla"], LABELS.tolist(), strict=True):
+        for token, label in zip(row, labels, strict=True):
+            if label != -100:
+                teacher = torch.full((9,), 0.2 / 9, dtype=torch.float64)
+                teacher[label] += 0.8
+                log_p = token.log_softmax(0)
+                divergences.append((log_p.exp() * (log_p - teacher.log())).sum())
+    torch.testing.assert_close(out["rda"], torch.stack(divergences).mean(), rtol=1e-12, atol=0)
+    with_exemplar = Objective({"ep": 1.0, "rda": 1.0}, **options)
+    assert with_exemplar.branches == ("exemplar", "vanilla")
+
+
+def test_smoothed_labels_teach_half_precision_in_float32():
+    logits = {"vanilla": make_logits()["vanilla"].to(torch.bfloat16)}
+    out = evaluate(Objective({"rda": 1.0}, rda_teacher="labels"), logits)
+    wide = evaluate(Objective({"rda": 1.0}, rda_teacher="labels"), {"vanilla": logits["vanilla"].double()})
+    assert out["rda"].dtype == torch.float32
+    assert out["rda"].item() == pytest.approx(wide["rda"].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence"])
+def test_a_mask_of_the_teacher_keeps_the_number_that_is_divided_by(reduction):
+    objective, logits = Objective({"rda": 1.0}, rda_mask="teacher_right", reduction=reduction), make_logits()
+    logits["exemplar"][[0, 2, 2], [1, 0, 1], [6, 8, 0]] += 9.0
+    right = logits["exemplar"].argmax(-1) == LABELS
+    assert 0 < int(right.sum()) < int((LABELS != -100).sum())
+    p, q = (logits[name].log_softmax(-1) for name in ("vanilla", "exemplar"))
+    kept = (p.exp() * (p - q)).sum(-1) * right
+    lengths = (LABELS != -100).sum(-1)
+    expected = kept.sum() / 11 if reduction == "token" else (kept.sum(-1) / lengths).mean()
+    torch.testing.assert_close(evaluate(objective, logits)["rda"], expected, rtol=1e-12, atol=0)
+    assert int(objective.counts(make_batch())["rda"]) == (11 if reduction == "token" else 4)
+
+
+def test_each_term_has_a_ramp_of_its_own():
+    objective = Objective(WEIGHTS, ramps={"crt": 0.2, "rda": 0.0})
+    assert [objective.weight("crt", progress) for progress in (0, 0.1, 0.2, 1)] == [0, 0.125, 0.25, 0.25]
+    assert [objective.weight(term, 0.0) for term in ("vanilla", "ep", "rda")] == [1, 0.5, 2]
+
+
 def test_ramp_raises_the_weight_of_rda_alone():
-    objective = Objective(WEIGHTS, ramp=0.5)
+    objective = Objective(WEIGHTS, ramps={"rda": 0.5})
     assert [objective.weight("rda", progress) for progress in (0, 0.1, 0.25, 0.5, 1)] == [0, 0.4, 1, 2, 2]
     assert [objective.weight(term, 0.0) for term in ("vanilla", "ep", "crt")] == [1, 0.5, 0.25]
     parts = by_hand("token")
@@ -152,6 +202,8 @@ def test_a_batch_without_negatives_has_a_zero_crt_part_with_finite_gradients():
         ({"vanilla": 1.0, "RDA": 1.0}, {}, "RDA"),
         ({"vanilla": 1.0}, {"reduction": "mean"}, "reduction"),
         ({"rda": 1.0}, {"direction": "both"}, "direction"),
+        ({"rda": 1.0}, {"rda_teacher": "tsm"}, "teacher"),
+        ({"rda": 1.0}, {"rda_mask": "right"}, "mask"),
         ({"crt": 1.0}, {"crt_tokens": "branching"}, "label_tokens"),
     ],
 )
@@ -224,3 +276,33 @@ def test_samples_of_both_kinds_keep_their_own_loss_in_one_batch():
     ranking = -log_p[1] - (p[0].log() + (1 - p[1]).log()) / 2
     torch.testing.assert_close(out["csa"], csa / 2, rtol=1e-10, atol=0)
     torch.testing.assert_close(out["ranking"], ranking / 2, rtol=1e-10, atol=0)
+
+
+def test_images_are_ranked_by_answer_wherever_it_stands_among_their_candidates():
+    """Answers 4, 7 and 9; the second image was not scored against 4, so only the third is a rival of the first."""
+    scores = torch.tensor([[0.0, -1.0], [-2.0, 1.0], [0.5, -3.0]], dtype=torch.float64)
+    batch = {"columns": Candidates.columns([[4, 7], [7, 9], [4, 9]], [4, 7, 9])}
+    objective = Objective({"image_ranking": 2.0}, closed_set_temperature=0.5)
+    assert objective.branches == ("labels",)
+    counts = objective.counts(batch)
+    assert int(counts["image_ranking"]) == 3
+    out = objective({"labels": scores}, batch, counts, 0.0)
+    pairs = [(0.0, 0.5), (-2.0, -1.0), (-3.0, 1.0)]  # own and rival, in the column of each answer
+    expected = sum(math.log1p(math.exp((rival - own) / 0.5)) for own, rival in pairs) / 3
+    assert out["image_ranking"].item() == pytest.approx(expected, rel=1e-12)
+    assert out["loss"].item() == pytest.approx(2 * expected, rel=1e-12)
+
+
+def test_images_of_several_micro_batches_are_averaged_over_the_step():
+    scores = torch.tensor([[0.0, -1.0], [-2.0, 1.0], [0.5, -3.0], [1.0, 1.0]], dtype=torch.float64)
+    objective, truths = Objective({"image_ranking": 1.0}), [0, 1, 0, 0]
+    batches = [{"columns": Candidates.columns([[0, 1]] * 2, truths[rows])} for rows in (slice(0, 2), slice(2, 4))]
+    counts = [objective.counts(batch)["image_ranking"] for batch in batches]
+    assert [int(count) for count in counts] == [2, 0]
+    totals = {"image_ranking": sum(counts)}
+    parts = [
+        objective({"labels": scores[rows]}, batch, totals, 0.0)["image_ranking"].item()
+        for batch, rows in zip(batches, (slice(0, 2), slice(2, 4)), strict=True)
+    ]
+    assert parts[1] == 0
+    assert parts[0] == pytest.approx((math.log1p(math.exp(-2.0)) + math.log1p(math.exp(-2.0))) / 2, rel=1e-12)

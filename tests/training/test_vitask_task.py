@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
+from vitask.evaluation.scoring import encode, score_responses
 from vitask.training.vitask_data import NO_NEGATIVE
 
-from .tiny_task import WEIGHTS, make_data, make_vitask
+from .tiny_task import ANSWERS, WEIGHTS, make_data, make_vitask
 from .toy import Interrupted, log_lines, train
 
 
@@ -30,6 +31,7 @@ def collate(task, keys, branches=("vanilla", "exemplar", "negative"), packed=Tru
         ({"vanilla": 1.0, "crt": 1.0}, ["vanilla", "negative"], False),
         (WEIGHTS, ["vanilla", "exemplar", "negative"], True),
         ({"vanilla": 1.0, "ranking": 1.0, "csa": 1.0}, ["vanilla", "labels"], False),
+        ({"image_ranking": 1.0}, ["labels"], False),
     ],
 )
 @pytest.mark.parametrize("packed", [True, False])
@@ -56,6 +58,26 @@ def test_exemplar_teacher_learns_from_rda_only_when_it_is_not_detached():
         batch = collate(task, [(0, 1), (1, 2)])
         task(batch, task.counts(batch), 0.0)["loss"].backward()
         assert all((p.grad is None or not p.grad.any()) == detach for p in task.vlm.connector.parameters())
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_image_ranking_compares_the_likelihoods_that_scoring_gives(limit):
+    """Each image of the batch scored against each answer, by the function that evaluation uses."""
+    task, indices = make_vitask({"image_ranking": 1.0}), [0, 1, 2, 3]
+    data = make_data(["labels"], limit=limit)
+    batch = data.collate([data[(0, index, NO_NEGATIVE)] for index in indices])
+    part = task(batch, task.counts(batch), 0.0)["image_ranking"].item()
+    prompts = [data.prompts[index] for index in indices]
+    images = encode(task.vlm, data.prompts.prompter, prompts)
+    scores = score_responses(task.vlm, data.prompts.prompter, prompts, data.responses, images).double()
+    kept = [data[(0, index, NO_NEGATIVE)]["candidates"] for index in indices]
+    losses = []
+    for own, answer in enumerate(ANSWERS[index] for index in indices):
+        rivals = [i for i, index in enumerate(indices) if ANSWERS[index] != answer and answer in kept[i]]
+        if rivals:
+            losses.append(-scores[[own, *rivals], answer].log_softmax(0)[0].item())
+    assert len(losses) == int(task.counts(batch)["image_ranking"]) > 0
+    assert part == pytest.approx(sum(losses) / len(losses), abs=1e-4)
 
 
 def test_a_sample_without_negative_has_no_part_in_crt():

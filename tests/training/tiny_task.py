@@ -12,7 +12,6 @@ from vitask.training.candidates import Candidates
 from vitask.training.objective import Objective
 from vitask.training.vitask_data import VITaskTrainingData
 from vitask.training.vitask_task import VITask
-from vitask.tsm.exemplar_file import ExemplarTable
 from vitask.vlm.prompts import PromptTable
 
 from ..vlm.tiny import EXEMPLAR_DIM, make_vlm, picture, tiny_prompter
@@ -52,7 +51,7 @@ def make_data(
         branches,
         packed=packed,
         placement=placement,
-        exemplars=ExemplarTable(exemplar_features(tokens), teacher_logits()),
+        exemplars=exemplar_features(tokens),
         negatives=kinds[negatives],
         candidates=Candidates(task, limit, seed=0, teacher_logits=teacher_logits()),
     )

@@ -94,6 +94,30 @@ class Candidates:
             }
         return {kind: {"valid": table >= 0, **each} for kind, each in described.items()}
 
+    @staticmethod
+    def columns(chosen: Sequence[Sequence[int]], truths: Sequence[int]) -> dict[str, Tensor]:
+        """Say which candidates of a batch are the same answer, so that its images can be compared by answer.
+
+        Args:
+            chosen: the candidates of each sample, K at most, its own answer among them.
+            truths: their own answers.
+
+        Returns:
+            With a column for each of the batch's candidates: `places (B, K)`, the columns of a sample's candidates, on
+            padding one behind the last; `scored (B, columns)` bool, which it has; `targets (B,)`, that of its answer.
+        """
+        answers = sorted({answer for row in chosen for answer in row})
+        column = {answer: place for place, answer in enumerate(answers)}
+        most, own = max(map(len, chosen)), [[column[answer] for answer in row] for row in chosen]
+        scored = torch.zeros(len(chosen), len(answers), dtype=torch.bool)
+        for row, places in enumerate(own):
+            scored[row, places] = True
+        return {
+            "places": torch.tensor([[*places, *[len(answers)] * (most - len(places))] for places in own]),
+            "scored": scored,
+            "targets": torch.tensor([column[truth] for truth in truths]),
+        }
+
     def _scores(self, members: Tensor, indices: Sequence[int]) -> Tensor | None:
         """The TSM's score of each candidate, `(B, K)`: the sum of its labels' logits.
 

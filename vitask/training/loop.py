@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from accelerate.utils import send_to_device
+from accelerate.utils import gather_object, send_to_device
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 from torch.utils.data import DataLoader
 
 from vitask.errors import VitaskError
 from vitask.training.checkpoint import Checkpoints, trainable_state
+from vitask.training.cost import CostMeter
+from vitask.training.preemption import Preemption, Stopped, leave_signals_to_the_parent
 from vitask.training.sampling import random_state, rank_share, restore_random_state
 from vitask.training.shares import Shares
 
@@ -97,6 +99,7 @@ class Loop:
         checkpoints: where to save and resume.
         shares: which samples an epoch holds; by default each once.
         description: text beside the progress bar.
+        after_step: called after every optimiser step with its number (from 1).
         after_epoch: called after every epoch with its number (from 1); what it returns is logged.
         extra_state: `state_dict`/`load_state_dict` object saved along, for what the callbacks keep.
     """
@@ -113,6 +116,7 @@ class Loop:
         *,
         shares: Shares | None = None,
         description: str = "training",
+        after_step: Callable[[int], None] | None = None,
         after_epoch: Callable[[int], dict[str, float]] | None = None,
         extra_state: Any = None,
     ) -> None:
@@ -122,6 +126,7 @@ class Loop:
         self.accelerator = accelerator
         self.checkpoints = checkpoints
         self.description = description
+        self.after_step = after_step
         self.after_epoch = after_epoch
         self.extra_state = extra_state
         self.shares = shares or Shares([0] * len(data), [0] * len(data))
@@ -130,8 +135,9 @@ class Loop:
         self.scheduler = scheduler(optimizer, self.total_steps)
         self.step = 0
         self.clock = time.perf_counter()  # the moment of the last step, waiting for data included
-        if (found := checkpoints.latest()) is not None:
-            self._load(found, optimizer)
+        self.cost = CostMeter(task, accelerator.device)
+        if (state := checkpoints.resume(task)) is not None:
+            self._restore(state, optimizer)
         self.task, self.optimizer = accelerator.prepare(task, optimizer)
 
     def run(self, recorder: Recorder) -> None:
@@ -139,11 +145,15 @@ class Loop:
 
         Raises:
             NonFiniteLoss: a loss part or the gradient is NaN or infinite; the last checkpoint stays.
+            Stopped: SIGTERM or SIGINT came; a checkpoint of this moment is there.
         """
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(
-            *columns, TextColumn("{task.fields[loss]}"), disable=not self.accelerator.is_main_process
-        ) as progress:
+        loss = TextColumn("{task.fields[loss]}")
+        with (
+            Preemption() as preemption,
+            Progress(*columns, loss, disable=not self.accelerator.is_main_process) as progress,
+        ):
+            self.cost.start()
             bar = progress.add_task(self.description, total=self.total_steps, completed=self.step, loss="")
             for epoch in range(self.step // self.steps_per_epoch, self.settings.epochs):
                 self.task.train()
@@ -155,23 +165,41 @@ class Loop:
                         recorder.log(self.step, {"epoch": self.step / self.steps_per_epoch, **values})
                     if self._due_for_checkpoint():
                         self.save()
+                    if self.step % self.steps_per_epoch and self._told_to_stop(preemption):
+                        self.save()
+                        raise self._stopped(preemption)
                 if self.after_epoch is not None:
                     recorder.log(self.step, {"epoch": epoch + 1, **self.after_epoch(epoch + 1)})
                 self.save()
+                if self.step < self.total_steps and self._told_to_stop(preemption):
+                    raise self._stopped(preemption)
 
     def _due_for_checkpoint(self) -> bool:
         """Whether to save within an epoch; at its end, the checkpoint comes after `after_epoch`."""
         every = self.settings.save_every
         return bool(every) and self.step % every == 0 and self.step % self.steps_per_epoch != 0
 
+    def _told_to_stop(self, preemption: Preemption) -> bool:
+        """Whether any rank was told to stop, so that all stop at the same step."""
+        asked = torch.tensor(float(preemption.asked is not None), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(asked, "sum") > 0)
+
+    def _stopped(self, preemption: Preemption) -> Stopped:
+        return Stopped(
+            f"stopped by {preemption.asked or 'another rank'} after step {self.step} of {self.total_steps}; "
+            "the same command goes on from there"
+        )
+
     def save(self) -> None:
         """Write a resumable checkpoint of this moment."""
+        states = gather_object([random_state()])
         if self.accelerator.is_main_process:
             state = {
                 "step": self.step,
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.scheduler.state_dict(),
-                "random": random_state(),
+                "random": states,
+                "cost": self.cost.state_dict(),
                 "extra": self.extra_state.state_dict() if self.extra_state is not None else None,
             }
             if self.accelerator.scaler is not None:
@@ -179,16 +207,17 @@ class Loop:
             self.checkpoints.save(self.step, trainable_state(self.bare_task), state)
         self.accelerator.wait_for_everyone()
 
-    def _load(self, path: Any, optimizer: Optimizer) -> None:
-        state = self.checkpoints.load(path, self.bare_task)
+    def _restore(self, state: dict[str, Any], optimizer: Optimizer) -> None:
         self.step = state["step"]
         optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        self.cost.load_state_dict(state["cost"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.extra_state is not None:
             self.extra_state.load_state_dict(state["extra"])
-        restore_random_state(state["random"])
+        own, ranks = self.accelerator.process_index, len(state["random"])
+        restore_random_state(state["random"][own if ranks == self.accelerator.num_processes else 0])
 
     def _epoch(self, epoch: int) -> Iterator[list[Mapping[str, Any]]]:
         """Yield the remaining steps of an epoch, each as this rank's micro-batches."""
@@ -203,6 +232,7 @@ class Loop:
                 self.data.collate(items[start : start + size]) for start in range(0, len(items), size)
             ],
             num_workers=settings.workers,
+            worker_init_fn=leave_signals_to_the_parent,
             generator=torch.Generator().manual_seed(settings.seed),
         )
         yield from loader
@@ -212,14 +242,17 @@ class Loop:
         accelerator, progress = self.accelerator, self.step / self.total_steps
         batches = [send_to_device(batch, accelerator.device) for batch in micro_batches]
         totals = self._totals(batches)
+        own = sum(len(batch["id"]) for batch in batches)
+        samples = own * accelerator.num_processes
         parts: dict[str, Tensor] = {}
-        for number, batch in enumerate(batches, start=1):
-            last = number == len(batches)
-            with nullcontext() if last else accelerator.no_sync(self.task):
-                out = self.task(batch, totals, progress)
-                accelerator.backward(out["loss"] * accelerator.num_processes)
-            for name, value in out.items():
-                parts[name] = parts.get(name, 0) + value.detach()
+        with self.cost.step(own, samples):
+            for number, batch in enumerate(batches, start=1):
+                last = number == len(batches)
+                with nullcontext() if last else accelerator.no_sync(self.task):
+                    out = self.task(batch, totals, progress)
+                    accelerator.backward(out["loss"] * accelerator.num_processes)
+                for name, value in out.items():
+                    parts[name] = parts.get(name, 0) + value.detach()
         parts = {name: accelerator.reduce(value, "sum") for name, value in parts.items()}
         self._check_finite(parts)
         norm = self._clip()
@@ -231,7 +264,8 @@ class Loop:
             self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        samples = sum(len(batch["id"]) for batch in batches) * accelerator.num_processes
+        if self.after_step is not None:
+            self.after_step(self.step)
         values = {name: value.item() for name, value in parts.items()}
         now = time.perf_counter()
         rate, self.clock = samples / (now - self.clock), now

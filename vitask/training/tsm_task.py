@@ -37,46 +37,35 @@ class Head:
         return joint[:, self.labels.start : self.labels.stop]
 
 
-class TSMTask(nn.Module):
-    """Cross-entropy (or binary cross-entropy for several labels at once) of a TSM, as sums over exact totals.
+class JointClassification(nn.Module):
+    """Cross-entropy (or binary cross-entropy for several labels at once) of a classifier, as sums over exact totals.
 
     One head holds the labels of all data sets; each sample's loss sees the logits of its own set alone (paper,
     section 3). The loss is the sum over the batch's samples divided by `totals["classification"]`. When `totals` adds
     the counts of every micro-batch and rank of a step, accumulated gradients equal those of one large batch exactly.
 
     Args:
-        tsm: the model to train.
         heads: one a data set.
         label_smoothing: share of the target spread evenly over the classes (over yes and no when `multi_label`).
-
-    Example:
-        >>> task = TSMTask(tsm, [Head(range(2), multi_label=False)])
-        >>> targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-        >>> batch = {"pixels": torch.zeros(2, 3, 28, 28), "targets": targets, "members": torch.tensor([0, 0])}
-        >>> task(batch, task.counts(batch))["loss"]
-        tensor(0.6931, grad_fn=<DivBackward0>)
     """
 
-    def __init__(self, tsm: TSM, heads: Sequence[Head], label_smoothing: float = 0.0) -> None:
+    def __init__(self, heads: Sequence[Head], label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.tsm, self.heads, self.label_smoothing = tsm, tuple(heads), label_smoothing
+        self.heads, self.label_smoothing = tuple(heads), label_smoothing
 
     def counts(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what the loss of `batch` is divided by: its samples, or the sum of their class weights."""
         counts = [self._count(head, batch["targets"][batch["members"] == n]) for n, head in enumerate(self.heads)]
         return {"classification": torch.stack(counts).sum()}
 
-    def forward(
-        self, batch: Mapping[str, Tensor], totals: Mapping[str, Tensor], progress: float = 0.0
-    ) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, batch: Mapping[str, Tensor], totals: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return `loss` and its only part `classification` (detached), scalars.
 
         Args:
-            batch: `pixels (B, C, H, W)`, `targets (B, labels)` multi-hot over the labels of all data sets, and
-                `members (B,)`, the data set of each sample.
+            logits: `(B, labels)`, of the labels of all data sets.
+            batch: `targets (B, labels)`, multi-hot or a mean of such, and `members (B,)`, the data set of each sample.
             totals: the step's counts, at least those of `batch`.
         """
-        logits = self.tsm(batch["pixels"])
         logits = logits if logits.dtype == torch.float64 else logits.float()
         rows = [batch["members"] == number for number in range(len(self.heads))]
         sums = [
@@ -99,6 +88,33 @@ class TSMTask(nn.Module):
         smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
         terms = F.binary_cross_entropy_with_logits(logits, smooth, pos_weight=weights, reduction="none")
         return terms.mean(1).sum()
+
+
+class TSMTask(JointClassification):
+    """The cross-entropy of a TSM.
+
+    Args:
+        tsm: the model to train.
+        heads: one a data set.
+        label_smoothing: see `JointClassification`.
+
+    Example:
+        >>> task = TSMTask(tsm, [Head(range(2), multi_label=False)])
+        >>> targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> batch = {"pixels": torch.zeros(2, 3, 28, 28), "targets": targets, "members": torch.tensor([0, 0])}
+        >>> task(batch, task.counts(batch))["loss"]
+        tensor(0.6931, grad_fn=<DivBackward0>)
+    """
+
+    def __init__(self, tsm: TSM, heads: Sequence[Head], label_smoothing: float = 0.0) -> None:
+        super().__init__(heads, label_smoothing)
+        self.tsm = tsm
+
+    def forward(
+        self, batch: Mapping[str, Tensor], totals: Mapping[str, Tensor], progress: float = 0.0
+    ) -> dict[str, Tensor]:
+        """Return the loss of a batch, `pixels (B, C, H, W)` and what `JointClassification.loss` takes."""
+        return self.loss(self.tsm(batch["pixels"]), batch, totals)
 
 
 def joint_heads(task: TaskData, targets: Tensor, members: Tensor, *, balanced: bool) -> list[Head]:

@@ -15,10 +15,9 @@ from vitask.vlm.packing import Continuation, pack
 if TYPE_CHECKING:
     from vitask.data import TaskData
     from vitask.training.candidates import Candidates
-    from vitask.tsm.exemplar_file import ExemplarTable
     from vitask.vlm.image_cache import ImageFeatures
     from vitask.vlm.inputs import Placement
-    from vitask.vlm.prompts import Prompt, PromptTable
+    from vitask.vlm.prompts import Prompt, Prompter, PromptTable
 
 NO_NEGATIVE = -1
 
@@ -33,7 +32,7 @@ class VITaskTrainingData:
         branches: what to compute, of `vanilla`, `exemplar`, `negative` and `labels`.
         packed: build the packed form of a batch rather than the plain one.
         placement: where the exemplar goes, if there is an `exemplar` branch.
-        exemplars: the TSM's features by index, likewise.
+        exemplars: `(K, D)` of every image by index, likewise.
         negatives: how CRT's negative images are drawn, from the data set (paper) or the batch.
         candidates: the answers that each sample is scored against, for `labels`.
         image_features: what the vision tower gives for each image, if it was computed before.
@@ -48,7 +47,7 @@ class VITaskTrainingData:
         *,
         packed: bool = True,
         placement: Placement | None = None,
-        exemplars: ExemplarTable | None = None,
+        exemplars: Sequence[torch.Tensor] | None = None,
         negatives: BatchNegatives | DatasetNegatives | None = None,
         candidates: Candidates | None = None,
         image_features: ImageFeatures | None = None,
@@ -85,7 +84,7 @@ class VITaskTrainingData:
             "negative": negative,
             "answer": answer,
             "prompts": {i: self.prompts[i] for i in (index, negative) if i != NO_NEGATIVE},
-            "exemplar": self.exemplars.features[index] if "exemplar" in self.branches else None,
+            "exemplar": self.exemplars[index] if "exemplar" in self.branches else None,
             "candidates": self.candidates.draw(epoch, index, answer) if self.candidates else None,
         }
 
@@ -100,23 +99,17 @@ class VITaskTrainingData:
             "id": torch.tensor(own),
             "labels": pad_responses(responses),
             "has_negative": torch.tensor([item["negative"] != NO_NEGATIVE for item in items]),
-            **self._images(indices, prompts),
+            **image_inputs(indices, prompts, self.prompts.prompter, self.features),
         }
         if "exemplar" in self.branches:
             batch["exemplars"] = torch.stack([item["exemplar"] for item in items])
         if self.candidates:
-            chosen = [item["candidates"] for item in items]
-            batch["closed_set"] = self.candidates.describe(chosen, own, [item["answer"] for item in items])
+            chosen, truths = [item["candidates"] for item in items], [item["answer"] for item in items]
+            batch["closed_set"] = self.candidates.describe(chosen, own, truths)
+            batch["columns"] = self.candidates.columns(chosen, truths)
         rows = {"negative": [indices.index(_shown(item)) for item in items]}
         build = self._packed if self.packed else self._plain
         return {**batch, **build(items, prompts, responses, rows)}
-
-    def _images(self, indices: Sequence[int], prompts: Sequence[Prompt]) -> dict[str, Any]:
-        """Return the image inputs, or the image features, of the images of a batch."""
-        if self.features is None:
-            return stack_images(prompts, self.prompts.prompter)
-        counts = [prompt.image_tokens for prompt in prompts]
-        return {"image_features": self.features.gather(indices), "image_tokens": counts}
 
     def _packed(
         self,
@@ -174,6 +167,15 @@ class VITaskTrainingData:
 def _shown(item: Mapping[str, Any]) -> int:
     """The image behind which CRT's negative branch reads the response: without a negative, the sample's own."""
     return item["index"] if item["negative"] == NO_NEGATIVE else item["negative"]
+
+
+def image_inputs(
+    indices: Sequence[int], prompts: Sequence[Prompt], prompter: Prompter, features: ImageFeatures | None
+) -> dict[str, Any]:
+    """Return the image inputs, or the image features that were computed before, of the images of a batch."""
+    if features is None:
+        return stack_images(prompts, prompter)
+    return {"image_features": features.gather(indices), "image_tokens": [prompt.image_tokens for prompt in prompts]}
 
 
 def pad_responses(responses: Sequence[Sequence[int]]) -> torch.Tensor:
