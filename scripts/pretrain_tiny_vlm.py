@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tiny_probe import write_probe
 from tiny_shapes import ATTRIBUTES, COLOURS, DIGITS, MEDICAL_COMMON, MEDICAL_LONG, SIDE, Sample, draw_sample, plural
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.utils.rnn import pad_sequence
@@ -324,6 +325,7 @@ def main() -> None:
     train(model, processor, arguments.steps, arguments.seed)
     seconds = time.process_time() - started
     save(model, processor, arguments.out)
+    write_probe(arguments.out / "probe.parquet")
     stored = AutoModelForImageTextToText.from_pretrained(arguments.out, dtype=torch.float32).eval()
     figures = evaluate(stored, AutoProcessor.from_pretrained(arguments.out), arguments.seed, arguments.held_out)
     record = {

@@ -1,18 +1,34 @@
-"""Metrics against values worked out by hand and against plain loops."""
+"""Metrics against values worked out by hand and against plain loops; warnings are errors."""
 
 from __future__ import annotations
 
+import doctest
 import math
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
 
-from vitask.evaluation.metrics import label_metrics, set_metrics
+import vitask.evaluation.metrics
+from vitask.evaluation.metrics import (
+    Predictions,
+    class_metrics,
+    confusions,
+    grade_metrics,
+    label_metrics,
+    predictions_of,
+    score_metrics,
+    set_metrics,
+)
+
+from .by_loops import auc_of, f1_of, figures_by_loops, rate
+from .material import RANDOM, nasty, random_predictions, random_targets
+
+pytestmark = pytest.mark.filterwarnings("error")
 
 ROWS = np.eye(4, dtype=bool)
 NOTHING = np.zeros(4, dtype=bool)
+GRADES = np.eye(5, dtype=bool)
 
 
 def one_hot(labels) -> np.ndarray:
@@ -20,83 +36,120 @@ def one_hot(labels) -> np.ndarray:
     return np.stack([NOTHING if label is None else ROWS[label] for label in labels])
 
 
+def test_the_examples_run():
+    assert doctest.testmod(vitask.evaluation.metrics, optionflags=doctest.ELLIPSIS).failed == 0
+
+
 @pytest.mark.parametrize(
-    ("truth", "predicted", "accuracy", "f1"),
+    ("truth", "chosen", "accuracy", "balanced", "f1"),
     [
-        ([0, 1, 2, 3], [0, 1, 2, 3], 1, [1, 1, 1, 1]),
-        ([0, 0, 1, 1, 2, 3], [0, 1, 1, 1, 2, 2], 4 / 6, [2 / 3, 4 / 5, 2 / 3, 0]),  # 3 is never predicted
-        ([0, 0, 1, 2], [0, 0, 1, 2], 1, [1, 1, 1, 0]),  # 3 occurs nowhere and still counts
-        ([0, 0, 1, 2], [0, 3, 1, 2], 3 / 4, [2 / 3, 1, 1, 0]),  # 3 is predicted only
-        ([0, 1, 2, 3], [None, 1, None, 3], 2 / 4, [0, 1, 0, 1]),  # invalid answers add no fifth class
-        ([0, 1, 2, 3], [None] * 4, 0, [0, 0, 0, 0]),
+        ([0, 1, 2, 3], [0, 1, 2, 3], 1, 1, [1, 1, 1, 1]),
+        ([0, 0, 1, 1, 2, 3], [0, 1, 1, 1, 2, 2], 4 / 6, 2.5 / 4, [2 / 3, 4 / 5, 2 / 3, 0]),  # 3 is never predicted
+        ([0, 0, 1, 2], [0, 0, 1, 2], 1, 1, [1, 1, 1, 0]),  # 3 occurs nowhere and still counts in the F1
+        ([0, 0, 1, 2], [0, 3, 1, 2], 3 / 4, 2.5 / 3, [2 / 3, 1, 1, 0]),  # 3 is predicted only
+        ([0, 1, 2, 3], [None, 1, None, 3], 2 / 4, 2 / 4, [0, 1, 0, 1]),  # invalid answers add no fifth class
+        ([0, 1, 2, 3], [None] * 4, 0, 0, [0, 0, 0, 0]),
     ],
 )
-def test_accuracy_and_macro_f1_over_the_fixed_label_set(truth, predicted, accuracy, f1):
-    metrics = set_metrics(one_hot(truth), one_hot(predicted))
-    assert metrics == pytest.approx({"accuracy": accuracy, "macro_f1": sum(f1) / 4})
+def test_figures_over_the_fixed_label_set(truth, chosen, accuracy, balanced, f1):
+    metrics = set_metrics(Predictions(one_hot(truth), one_hot(chosen), multi_label=False))
+    weighted = sum(f1[label] for label in truth) / len(truth)
+    expected = {"accuracy": accuracy, "balanced_accuracy": balanced, "macro_f1": sum(f1) / 4, "weighted_f1": weighted}
+    assert metrics == pytest.approx(expected)
 
 
 def test_label_sets_count_as_right_only_when_exactly_right():
     truth = np.array([[1, 1, 0], [0, 0, 0], [0, 1, 1]], dtype=bool)
-    predicted = np.array([[1, 1, 0], [0, 0, 0], [0, 1, 0]], dtype=bool)
-    assert set_metrics(truth, predicted) == pytest.approx({"accuracy": 2 / 3, "macro_f1": 2 / 3})
+    chosen = np.array([[1, 1, 0], [0, 0, 0], [0, 1, 0]], dtype=bool)
+    metrics = set_metrics(Predictions(truth, chosen, multi_label=True))
+    expected = {"accuracy": 2 / 3, "balanced_accuracy": 2.5 / 3, "macro_f1": 2 / 3, "weighted_f1": 3 / 4}
+    assert metrics == pytest.approx(expected)
 
 
-def auc_by_loops(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Mean over labels of the share of (positive, negative) pairs in the right order, ties half."""
-    values = []
-    for label in range(truth.shape[1]):
-        positives, negatives = scores[truth[:, label], label], scores[~truth[:, label], label]
-        pairs = [(p > n) + (p == n) / 2 for p in positives for n in negatives]
-        values.append(sum(pairs) / len(pairs))
-    return float(np.mean(values))
+@pytest.mark.parametrize(("seed", "multi_label"), RANDOM)
+def test_every_figure_equals_loops(seed, multi_label):
+    targets, probabilities = random_targets(seed, multi_label)
+    made = predictions_of(targets, probabilities, multi_label)
+    expected = figures_by_loops(made.truth, made.chosen, made.scores, multi_label)
+    assert label_metrics(targets, probabilities, multi_label) == pytest.approx(expected, rel=1e-12)
 
 
-def random_scores(multi_label: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(40, 4, generator=generator)
-    if multi_label:
-        targets = (torch.rand(40, 4, generator=generator) < 0.4).float()
-        return targets, (scores + targets).sigmoid().mul(20).round().div(20)
-    targets = torch.randint(0, 4, (40,), generator=generator)
-    return targets, (scores + torch.eye(4)[targets]).softmax(-1)
+@pytest.mark.parametrize("name", nasty())
+def test_what_is_not_defined_is_nan_and_nothing_else_is(name):
+    made = nasty()[name]
+    expected = figures_by_loops(made.truth, made.chosen, made.scores, made.multi_label)
+    found = {**set_metrics(made), **score_metrics(made)}
+    assert found == pytest.approx(expected, rel=1e-12, nan_ok=True)
+    never = {"accuracy", "balanced_accuracy", "macro_f1", "log_likelihood", "brier", "ece", "label_accuracy"}
+    assert all(math.isfinite(value) for key, value in found.items() if key in never)
 
 
-def test_single_label_metrics_equal_loops():
-    targets, probabilities = random_scores(multi_label=False)
-    metrics = label_metrics(targets, probabilities, multi_label=False)
-    predicted = probabilities.argmax(-1)
-    f1 = []
-    for label in range(4):
-        hits = int(((predicted == label) & (targets == label)).sum())
-        f1.append(2 * hits / int((predicted == label).sum() + (targets == label).sum()))
-    assert metrics["accuracy"] == pytest.approx((predicted == targets).float().mean().item())
-    assert metrics["macro_f1"] == pytest.approx(np.mean(f1))
-    assert metrics["auc"] == pytest.approx(auc_by_loops(np.eye(4, dtype=bool)[targets], probabilities.numpy()))
-    assert metrics["auc"] == pytest.approx(roc_auc_score(targets, probabilities, multi_class="ovr"), abs=1e-6)
-    likelihood = [math.log(row[target]) for row, target in zip(probabilities, targets, strict=True)]
-    assert metrics["log_likelihood"] == pytest.approx(np.mean(likelihood), rel=1e-5)
-
-
-def test_multi_label_metrics_equal_loops():
-    targets, probabilities = random_scores(multi_label=True)
+def test_chosen_sets_go_before_the_threshold():
+    """A VLM answers with its likeliest label set; what the thresholded labels say is `label_accuracy` alone."""
+    targets, probabilities = torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.4], [0.3, 0.9]])
     metrics = label_metrics(targets, probabilities, multi_label=True)
-    truth, predicted = targets.bool(), probabilities > 0.5
-    assert metrics["accuracy"] == pytest.approx((truth == predicted).all(-1).float().mean().item())
-    hits, total = (truth & predicted).sum(0), truth.sum(0) + predicted.sum(0)
-    assert metrics["macro_f1"] == pytest.approx((2 * hits / total).mean().item())
-    assert metrics["auc"] == pytest.approx(auc_by_loops(truth.numpy(), probabilities.numpy()))
-    chosen = torch.where(truth, probabilities, 1 - probabilities).clip(1e-12)
-    assert metrics["log_likelihood"] == pytest.approx(chosen.double().log().sum(-1).mean().item(), rel=1e-5)
+    assert (metrics["accuracy"], metrics["label_accuracy"]) == (0.5, 0.75)
+    chosen = np.array([[1, 1], [0, 1]], dtype=bool)
+    made = predictions_of(targets, probabilities, multi_label=True, chosen=chosen)
+    assert (set_metrics(made)["accuracy"], score_metrics(made)["label_accuracy"]) == (1.0, 0.75)
 
 
-def test_auc_is_nan_without_a_positive_of_some_label_and_nothing_else_is():
-    metrics = label_metrics(torch.tensor([0, 1, 1]), torch.eye(3)[[0, 1, 1]], multi_label=False)
-    assert math.isnan(metrics.pop("auc"))
-    assert metrics == pytest.approx({"accuracy": 1, "macro_f1": 2 / 3, "log_likelihood": 0})
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_probabilities_that_are_no_numbers_end_in_nan(value):
+    scores = torch.tensor([[0.5, 0.5], [value, 0.5], [0.1, 0.9]])
+    metrics = label_metrics(torch.tensor([0, 1, 1]), scores, multi_label=False)
+    assert all(math.isnan(metrics[name]) for name in ("auc", "average_precision", "ece"))
+    assert math.isfinite(metrics["accuracy"])
 
 
 def test_probability_zero_has_a_finite_likelihood():
     metrics = label_metrics(torch.tensor([0, 1]), torch.tensor([[0.0, 1.0], [0.0, 1.0]]), multi_label=False)
     assert math.isfinite(metrics["log_likelihood"])
     assert metrics["log_likelihood"] < -10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_grades_equal_loops(seed):
+    truth, chosen = np.random.default_rng(seed).integers(0, 5, (2, 30))
+    metrics = grade_metrics(Predictions(GRADES[truth], GRADES[chosen], multi_label=False))
+    seen = sum((a - b) ** 2 for a, b in zip(truth, chosen, strict=True)) / 30
+    by_chance = sum((a - b) ** 2 for a in truth for b in chosen) / 900
+    assert metrics["mae"] == pytest.approx(sum(abs(a - b) for a, b in zip(truth, chosen, strict=True)) / 30)
+    assert metrics["kappa"] == pytest.approx(1 - seen / by_chance)
+
+
+@pytest.mark.parametrize(
+    ("truth", "chosen", "kappa", "mae"),
+    [([3, 3], [3, 3], math.nan, 0), ([3], [3], math.nan, 0), ([1], [4], 0, 3), ([2, 2], [2, 4], 0, 1)],
+)
+def test_grades_without_spread(truth, chosen, kappa, mae):
+    metrics = grade_metrics(Predictions(GRADES[truth], GRADES[chosen], multi_label=False))
+    assert metrics == pytest.approx({"kappa": kappa, "mae": mae}, nan_ok=True)
+
+
+@pytest.mark.parametrize("made", [*(random_predictions(*case) for case in RANDOM), *nasty().values()])
+def test_each_label_alone_equals_loops(made):
+    labels = [f"label {number}" for number in range(made.truth.shape[1])]
+    found = class_metrics(made, labels)
+    assert list(found) == labels
+    for label, truth, chosen, scores in zip(labels, made.truth.T, made.chosen.T, made.scores.T, strict=True):
+        expected = {
+            "precision": rate(chosen, truth, True),
+            "recall": rate(truth, chosen, True),
+            "f1": f1_of(truth.tolist(), chosen.tolist()),
+            "support": truth.sum(),
+            "auc": auc_of(truth.tolist(), scores.tolist()),
+        }
+        assert found[label] == pytest.approx(expected, nan_ok=True)
+    assert np.mean([each["f1"] for each in found.values()]) == pytest.approx(set_metrics(made)["macro_f1"])
+
+
+def test_the_confusion_counts_truth_by_row_and_answer_by_column():
+    made = Predictions(one_hot([0, 0, 0, 2, 3]), one_hot([0, 1, 1, 2, 0]), multi_label=False)
+    assert confusions(made, "abcd") == {"confusion": [[1, 2, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]]}
+
+
+def test_with_several_labels_each_has_a_confusion_of_no_and_yes():
+    truth, chosen = np.array([[1, 0], [1, 0], [0, 0]], dtype=bool), np.array([[1, 1], [0, 0], [0, 0]], dtype=bool)
+    found = confusions(Predictions(truth, chosen, multi_label=True), ["a", "b"])
+    assert found == {"confusion_by_label": {"a": [[1, 0], [1, 1]], "b": [[2, 1], [0, 0]]}}

@@ -14,7 +14,7 @@ from vitask.vlm.connector import Connector
 from vitask.vlm.families import InternVL
 from vitask.vlm.inputs import Placement
 from vitask.vlm.model import ExemplarVLM
-from vitask.vlm.saving import load_weights, save_vlm
+from vitask.vlm.saving import load_head, load_weights, save_vlm
 
 from .tiny import EXEMPLAR_DIM, WIDTH, full_logits, make_batch, make_hf, make_vlm, randomise
 
@@ -155,3 +155,18 @@ def test_an_interrupted_save_leaves_the_old_one(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "model/vitask.json").read_text()) == {"run": 1}
     save_vlm(fresh(), tmp_path / "model", {"run": 3})
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_linear_head_is_saved_beside_the_adapter_and_loaded_into_one_of_its_shape(tmp_path):
+    head = torch.nn.Linear(4, 3)
+    save_vlm(make_vlm(None), tmp_path / "model", {}, head=head)
+    assert not (tmp_path / "model/connector.safetensors").exists()
+    other = torch.nn.Linear(4, 3)
+    load_head(other, tmp_path / "model")
+    assert torch.equal(other.weight, head.weight)
+    assert torch.equal(other.bias, head.bias)
+    with pytest.raises(VitaskError, match=r"head\.safetensors: damaged, or saved from another architecture"):
+        load_head(torch.nn.Linear(4, 2), tmp_path / "model")
+    save_vlm(make_vlm(None), tmp_path / "model", {})
+    with pytest.raises(VitaskError, match=r"head\.safetensors"):
+        load_head(other, tmp_path / "model")

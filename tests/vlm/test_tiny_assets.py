@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,12 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from vitask.data.sources.probe import read_probe
+from vitask.evaluation.retention import answer_prompts, retention_metrics
+from vitask.vlm.families import InternVL
 from vitask.vlm.load import TINY_FOLDER
+from vitask.vlm.model import ExemplarVLM
+from vitask.vlm.prompts import Prompter
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 DIGITS_INSTRUCTION = (
@@ -27,6 +34,7 @@ FILES = {
     "generation_config.json",
     "model.safetensors",
     "pretraining.json",
+    "probe.parquet",
     "processor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -88,6 +96,30 @@ def test_generates_what_the_record_claims(script, model, processor):
         assert accuracy > record[f"{task}_exact_match"] - 0.15
         if task == "choice":
             assert accuracy > np.mean([1 / len(sample.options) for sample in samples]) + 0.12
+
+
+def test_the_probe_is_what_the_script_draws(script):
+    import tiny_probe
+
+    probe = read_probe(TINY_FOLDER / "probe.parquet")
+    drawn = list(tiny_probe.draw_rows())
+    assert len(probe) == len(drawn) == 256
+    assert (TINY_FOLDER / "probe.parquet").stat().st_size < 200_000
+    for (image, prompt, answer), (png, *expected) in zip(probe.rows(), drawn, strict=True):
+        assert [prompt, answer] == expected
+        assert image.size == (32, 32)
+        drawn_image = np.asarray(Image.open(io.BytesIO(png)), dtype=float)
+        assert np.abs(np.asarray(image, dtype=float) - drawn_image).mean() < 1  # Pillow's outlines may change
+
+
+def test_the_probe_holds_what_the_model_can_do_and_not_all_of_it(script, model):
+    prompter = Prompter(AutoProcessor.from_pretrained(TINY_FOLDER), InternVL(), model.config)
+    rows = list(islice(read_probe(TINY_FOLDER / "probe.parquet").rows(), 128))
+    prompts = [prompter.prompt(image, prompt) for image, prompt, _ in rows]
+    answers = [answer for *_, answer in rows]
+    figures = retention_metrics(*answer_prompts(ExemplarVLM(model, InternVL()), prompter, prompts, answers), answers)
+    assert 0.5 < figures["exact_match"] < 0.8
+    assert 1.1 < figures["perplexity"] < 1.6
 
 
 def test_stops_at_the_end_token_by_itself(model, processor):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import send_to_device
 
-from vitask.evaluation.scoring import score_responses
+from vitask.evaluation.scoring import encode, score_responses
 from vitask.vlm.generation import generate
-from vitask.vlm.inputs import make_branch, stack_images
+from vitask.vlm.inputs import make_branch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,9 +54,7 @@ def answer_images(
         rows = range(start, min(start + batch_size, len(prompts)))
         members = [prompts[row] for row in rows]
         features = torch.stack([exemplars[row] for row in rows]).to(device) if exemplars is not None else None
-        images = send_to_device(stack_images(members, prompter), device)
-        with torch.no_grad():
-            images = {"image_features": vlm.encode_images(images["images"]), "image_tokens": images["image_tokens"]}
+        images = encode(vlm, prompter, members)
         scores = score_responses(vlm, prompter, members, responses, images, features).cpu()
         shared = {**images, "exemplars": features}
         limit = max(map(len, responses)) + SPARE_TOKENS

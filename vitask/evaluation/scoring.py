@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import send_to_device
 
-from vitask.vlm.inputs import label_branch
+from vitask.vlm.inputs import label_branch, stack_images
 from vitask.vlm.packed import add_up, packed_hidden, token_log_likelihoods, why_not_packed
 from vitask.vlm.packing import Continuation, pack
 from vitask.vlm.plain import plain_outputs
@@ -61,6 +61,26 @@ def score_responses(
     return torch.cat(parts, dim=1).float()
 
 
+def packed_log_likelihoods(vlm: ExemplarVLM, batch: Mapping[str, Any]) -> Tensor:
+    """Return log p `(E,)` float32 of every token of a packed batch's label sets, a part of the logits at a time."""
+    hidden, scored = packed_hidden(vlm, batch), batch["packed"]["scored"]
+    heads, tokens = scored["heads"], scored["tokens"]
+    log_p = torch.zeros(len(heads), device=hidden.device)
+    size = max(1, LOGIT_VALUES // vlm.base.get_output_embeddings().weight.shape[0])
+    for start in range(0, len(hidden), size):
+        here = (heads >= start) & (heads < start + size)
+        logits = vlm.head(hidden[start : start + size])
+        log_p[here] = token_log_likelihoods(logits, heads[here] - start, tokens[here]).float()
+    return log_p
+
+
+@torch.no_grad()
+def encode(vlm: ExemplarVLM, prompter: Prompter, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """Encode the images of some prompts, for every use of them: `image_features` and `image_tokens`."""
+    images = send_to_device(stack_images(prompts, prompter), next(vlm.parameters()).device)
+    return {"image_features": vlm.encode_images(images["images"]), "image_tokens": images["image_tokens"]}
+
+
 def _parts(responses: Sequence[Sequence[int]], most: int | None = None) -> Iterator[list[Sequence[int]]]:
     """Cut a closed set into runs of at most `ANSWER_TOKENS` tokens and `most` answers, and at least one answer."""
     part: list[Sequence[int]] = []
@@ -87,14 +107,7 @@ class _Prefixes:
         vlm, with_exemplar = self.vlm, self.exemplars is not None
         sets = [[Continuation(row, r, with_exemplar) for r in responses] for row in range(len(self.prompts))]
         packed = self._on_device(pack(self.prompts, self.prompter, vlm.placement, {}, sets))
-        hidden = packed_hidden(vlm, {**self.images, "exemplars": self.exemplars, "packed": packed})
-        heads, tokens = packed["scored"]["heads"], packed["scored"]["tokens"]
-        log_p = torch.zeros(len(heads), device=hidden.device)
-        size = max(1, LOGIT_VALUES // vlm.base.get_output_embeddings().weight.shape[0])
-        for start in range(0, len(hidden), size):
-            here = (heads >= start) & (heads < start + size)
-            logits = vlm.head(hidden[start : start + size])
-            log_p[here] = token_log_likelihoods(logits, heads[here] - start, tokens[here]).float()
+        log_p = packed_log_likelihoods(vlm, {**self.images, "exemplars": self.exemplars, "packed": packed})
         return add_up(log_p, packed["scored"])
 
     def one_by_one(self, responses: Sequence[Sequence[int]]) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from safetensors import SafetensorError
 from vitask.errors import UsageError, VitaskError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parent / "tiny"
@@ -51,22 +53,49 @@ def load_pretrained(
     logging.disable_progress_bar()
     if dtype not in DTYPES:
         raise UsageError(f"vlm.dtype: '{dtype}' is not one of {', '.join(DTYPES)}")
-    source = resolve_path(path)
-    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-    if revision is not None:
-        options["revision"] = revision
-    try:
+    options = _options(revision, trust_remote_code)
+    with _one_line(path):
+        source = resolve_path(path)
         model = AutoModelForImageTextToText.from_pretrained(
             source, dtype=DTYPES[dtype], attn_implementation=attention, **options
         )
         processor = AutoProcessor.from_pretrained(source, **options)
+    return model.eval(), processor
+
+
+def load_processor(
+    path: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> tuple[PretrainedConfig, ProcessorMixin]:
+    """Load the configuration and the processor of a model, without its weights.
+
+    Args and errors are those of `load_pretrained`.
+
+    Example:
+        >>> config, processor = load_processor("tiny")
+    """
+    from transformers import AutoConfig, AutoProcessor
+
+    options = _options(revision, trust_remote_code)
+    with _one_line(path):
+        source = resolve_path(path)
+        return AutoConfig.from_pretrained(source, **options), AutoProcessor.from_pretrained(source, **options)
+
+
+def _options(revision: str | None, trust_remote_code: bool) -> dict[str, Any]:
+    return {"trust_remote_code": trust_remote_code, **({} if revision is None else {"revision": revision})}
+
+
+@contextmanager
+def _one_line(path: str) -> Iterator[None]:
+    """Turn whatever keeps a checkpoint from loading into a `VitaskError`."""
+    try:
+        yield
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise VitaskError(
             f"vlm.path: cannot load '{path}': {reason} Give a local folder, or the hub name of a checkpoint that is "
             "reachable or already in the Hugging Face cache."
         ) from error
-    return model.eval(), processor
 
 
 def resolve_path(path: str) -> str:

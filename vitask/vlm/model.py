@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,6 +53,10 @@ class ExemplarVLM(nn.Module):
     def base(self) -> PreTrainedModel:
         """The Hugging Face model inside, its layers adapted in place if peft wraps it."""
         return self.vlm.get_base_model() if hasattr(self.vlm, "get_base_model") else self.vlm
+
+    def untuned(self) -> AbstractContextManager:
+        """Answer as before tuning: within this context, whatever peft has trained is off."""
+        return self.vlm.disable_adapter() if hasattr(self.vlm, "disable_adapter") else nullcontext()
 
     @property
     def image_modules(self) -> list[nn.Module]:

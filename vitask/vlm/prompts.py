@@ -187,12 +187,15 @@ class PromptTable:
         """Number of images of the split."""
         return len(self.images)
 
+    def instruction(self, index: int) -> str:
+        """Return what is asked of one image."""
+        return self.instructions if isinstance(self.instructions, str) else self.instructions[index]
+
     def __getitem__(self, index: int) -> Prompt:
         """Return the prompt of one image."""
         if index in self._kept:
             return self._kept[index]
-        instruction = self.instructions if isinstance(self.instructions, str) else self.instructions[index]
-        prompt = self.prompter.prompt(self.images[index], instruction)
+        prompt = self.prompter.prompt(self.images[index], self.instruction(index))
         if not self.with_inputs:
             prompt = replace(prompt, images={})
         ids = len(prompt.head) + len(prompt.body)

@@ -14,24 +14,27 @@ from safetensors.torch import load_file, save_file
 from vitask.errors import VitaskError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vitask.vlm.model import ExemplarVLM
 
-ADAPTER, CONNECTOR, DESCRIPTION = "adapter", "connector.safetensors", "vitask.json"
+ADAPTER, CONNECTOR, HEAD, DESCRIPTION = "adapter", "connector.safetensors", "head.safetensors", "vitask.json"
 
 
-def save_vlm(vlm: ExemplarVLM, folder: Path, description: Mapping[str, Any]) -> None:
+def save_vlm(vlm: ExemplarVLM, folder: Path, description: Mapping[str, Any], *, head: nn.Module | None = None) -> None:
     """Write what training changed, all or nothing.
 
-    `folder/adapter` is a plain peft adapter: all that inference without exemplar needs. `connector.safetensors` is
-    written when there is a connector, `vitask.json` holds the description.
+    `folder/adapter` is a plain peft adapter: all that inference without exemplar needs. `connector.safetensors` and
+    `head.safetensors` are written when there is a connector, or a linear head; `vitask.json` holds the description.
     """
     scratch = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     vlm.vlm.save_pretrained(scratch / ADAPTER, save_embedding_layers=False)
-    if vlm.connector is not None:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in vlm.connector.state_dict().items()}
-        save_file(state, scratch / CONNECTOR)
+    for module, name in ((vlm.connector, CONNECTOR), (head, HEAD)):
+        if module is not None:
+            state = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
+            save_file(state, scratch / name)
     (scratch / DESCRIPTION).write_text(json.dumps(dict(description), indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
@@ -57,10 +60,23 @@ def load_weights(vlm: ExemplarVLM, folder: Path) -> None:
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise _misfit(folder / ADAPTER, error) from error
     if vlm.connector is not None:
-        try:
-            vlm.connector.load_state_dict(load_file(folder / CONNECTOR))
-        except (SafetensorError, OSError, RuntimeError) as error:
-            raise _misfit(folder / CONNECTOR, error) from error
+        _load_module(vlm.connector, folder / CONNECTOR)
+
+
+def load_head(head: nn.Module, folder: Path) -> None:
+    """Load a linear head into one of the same shape.
+
+    Raises:
+        VitaskError: the file is missing or damaged, or was saved from another architecture.
+    """
+    _load_module(head, folder / HEAD)
+
+
+def _load_module(module: nn.Module, path: Path) -> None:
+    try:
+        module.load_state_dict(load_file(path))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise _misfit(path, error) from error
 
 
 def _misfit(path: Path, reason: object) -> VitaskError:

@@ -12,7 +12,7 @@ from vitask.vlm.families.llava import Llava
 from vitask.vlm.families.qwen_vl import Qwen3VL, QwenVL
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 FAMILIES: tuple[type[Family], ...] = (InternVL, QwenVL, Qwen3VL, Llava, Idefics)
 
@@ -23,10 +23,27 @@ def family_for(model: PreTrainedModel) -> Family:
     Raises:
         UsageError: no family serves it, and it has not the form that a generic one could.
     """
-    for family in FAMILIES:
-        if model.config.model_type in family.model_types:
-            return family()
-    return Generic(model)
+    return _registered(model.config) or Generic(model)
 
 
-__all__ = ["FAMILIES", "Family", "Generic", "Idefics", "InternVL", "Llava", "Qwen3VL", "QwenVL", "family_for"]
+def prompting_family(config: PretrainedConfig) -> Family:
+    """Return the family that serves a model of this configuration, for prompts alone: that takes no weights."""
+    return _registered(config) or Family()
+
+
+def _registered(config: PretrainedConfig) -> Family | None:
+    return next((family() for family in FAMILIES if config.model_type in family.model_types), None)
+
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Generic",
+    "Idefics",
+    "InternVL",
+    "Llava",
+    "Qwen3VL",
+    "QwenVL",
+    "family_for",
+    "prompting_family",
+]
