@@ -88,10 +88,9 @@ def _by_row(found: GridResults, columns: Mapping[str, str]) -> str:
         for evaluation, mode, name, key in cells
         if any(found.values([row, mode, evaluation], key) for row in found.rows)
     ]
-    several = len(found.evaluations) > 1
     header = [
         f"{found.first['split']}, n = {found.first['samples']}",
-        *(f"{f'{evaluation}: ' if several else ''}{MODES[mode]}, {name}" for evaluation, mode, name, _ in filled),
+        *(f"{'' if e == EVALUATION else f'{e}: '}{MODES[mode]}, {name}" for e, mode, name, _ in filled),
     ]
     own = {evaluation: next(mode for e, mode in places if e == evaluation) for evaluation, _ in places}
     body = []

@@ -1,0 +1,215 @@
+"""The model card of an exported run, in Markdown with the front matter that the Hugging Face Hub reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vitask.reporting.deviations import deviations, open_choices
+from vitask.reporting.study import estimate, figure_of
+from vitask.reporting.table import markdown
+from vitask.reporting.tables import HEADLINE, cell
+
+MODES = {"off": "without exemplar", "on": "with exemplar"}
+KINDS = {
+    "adapter": ("peft", "adapter", "a LoRA adapter for peft"),
+    "merged": ("transformers", "finetune", "a checkpoint with LoRA merged in"),
+    "bundle": ("vitask", "adapter", "a bundle for `vitask.Classifier`"),
+}
+"""Of each form the library that loads it, what it is to the base model, and its name in words."""
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+TEXT_MARKS = re.compile(r"[\\`*_\[\]<>~&$]|^[#+-]|^\d+(?=[.)])", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model card is about.
+
+    Attributes:
+        title: of the model.
+        kind: `adapter`, `merged` or `bundle`.
+        run: the name of the run folder.
+        base: the base model, by its name on the hub, or of its folder.
+        base_on_hub: whether it is the former.
+        data: name, `fingerprint`, `notes` and, if known, `counts` of images by split.
+        sets: what `labels.json` holds.
+        metrics: what each evaluation of the run on its own data found.
+        config: the resolved settings.
+        weights: of the loss terms.
+        usage: code that loads and uses it, by a heading.
+        notes: further sentences on use.
+        checked: what the check of the export found, in a sentence.
+        versions: of the libraries that trained it.
+    """
+
+    title: str
+    kind: str
+    run: str
+    base: str
+    base_on_hub: bool
+    data: Mapping[str, Any]
+    sets: Sequence[Mapping[str, Any]]
+    metrics: Sequence[Mapping[str, Any]]
+    config: Mapping[str, Any]
+    weights: Mapping[str, float]
+    usage: str
+    notes: Sequence[str]
+    checked: str
+    versions: Mapping[str, str | None]
+
+
+def model_card(card: Card) -> str:
+    """Write the card; every name and text of the run's is escaped.
+
+    Example:
+        >>> model_card(card).startswith("---")
+        True
+    """
+    parts = [
+        f"---\n{_front_matter(card)}\n---",
+        f"# {escaped(card.title)}",
+        *_summary(card),
+        "## Use",
+        fenced(card.usage, "python"),
+        *card.notes,
+        "## Labels and instruction",
+        *_questions(card.sets),
+        "## Data",
+        *_data(card.data),
+        "## Results",
+        *_results(card),
+        "## Settings",
+        _bullets(map(escaped, open_choices(card.config, card.weights))),
+        "Trained with " + ", ".join(f"{name} {value}" for name, value in card.versions.items() if value) + ".",
+        "## What differs from the paper",
+        _bullets(map(escaped, deviations(card.config, card.weights))) or "Nothing that the paper states.",
+        "## Intended use and limits",
+        _bullets(_limits(card)),
+        "## Licence",
+        f"Not stated. What may be done with these weights follows from the licences of {escaped(card.base)} and of the "
+        "data; whoever hands them on says so here and in the front matter (`license`, `license_name`).",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    r"""Let a text stand for itself in Markdown, in one line.
+
+    Example:
+        >>> escaped("a_b <i>")
+        'a\\_b \\<i\\>'
+    """
+    return TEXT_MARKS.sub(_mark, " ".join(text.split()))
+
+
+def fenced(text: str, language: str = "") -> str:
+    """Put a text into a code block that it cannot end.
+
+    Example:
+        >>> fenced("x = 1", "python")
+        '```python\\nx = 1\\n```'
+    """
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.strip()}\n{fence}"
+
+
+def _mark(found: re.Match[str]) -> str:
+    text = found[0]
+    return f"&#{ord(text[0])};{text[1:]}" if text[0].isdigit() else f"\\{text}"
+
+
+def _front_matter(card: Card) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    library, relation, _ = KINDS[card.kind]
+    name = str(card.data["name"])
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            task_name=f"closed-set classification {MODES[metrics['mode']]}",
+            dataset_type=re.sub(r"[^\w.-]+", "-", name).strip("-") or "data",
+            dataset_name=name,
+            dataset_split=metrics["split"],
+            metric_type=key,
+            metric_name=f"{title}, {MODES[metrics['mode']]}",
+            metric_value=value,
+        )
+        for metrics in card.metrics
+        for title, key in HEADLINE.items()
+        if (value := figure_of(metrics, key)) is not None
+    ]
+    named = {"base_model": card.base, "base_model_relation": relation} if card.base_on_hub else {}
+    return ModelCardData(
+        license="other",
+        license_name="not-stated",
+        library_name=library,
+        pipeline_tag="image-text-to-text",
+        tags=["vitask", "image-classification", "lora"],
+        model_name=card.title,
+        eval_results=results or None,
+        **named,
+    ).to_yaml()
+
+
+def _summary(card: Card) -> Iterator[str]:
+    chosen = " or ".join(f"{len(each['labels'])} labels of {escaped(each['name'])}" for each in card.sets)
+    yield (
+        f"A vision language model tuned to give an image one of {chosen}: "
+        f"{KINDS[card.kind][2]}, from run `{card.run}` of [vitask](https://arxiv.org/abs/2410.06456) "
+        f"(stage {escaped(card.config['stage']['name'])}). The base model is {escaped(card.base)}."
+    )
+    yield f"Before it was written it was {card.checked}."
+
+
+def _questions(sets: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for each in sets:
+        if len(sets) > 1:
+            yield f"### {escaped(each['name'])}"
+        several = " (any number of them an image)" if each["multi_label"] else ""
+        yield f"Labels{several}: {', '.join(map(escaped, each['labels']))}."
+        yield "The instruction, word for word:"
+        yield fenced(each["instruction"])
+
+
+def _data(data: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{escaped(str(data['name']))}, fingerprint `{data['fingerprint']}`."
+    if data.get("counts"):
+        yield "Images: " + ", ".join(f"{count} {split}" for split, count in data["counts"].items()) + "."
+    if data.get("notes"):
+        yield _bullets(f"{escaped(title)}: {escaped(text)}" for title, text in data["notes"].items())
+
+
+def _results(card: Card) -> Iterator[str]:
+    rows = {name: row for metrics in card.metrics for name, row in _rows(metrics)}
+    if not rows:
+        yield "Not evaluated before it was exported."
+        return
+    yield markdown(["", "images", *HEADLINE], [[name, *row] for name, row in rows.items()])
+    yield "In brackets the 95 % bootstrap interval over the images. One seed; another may give other figures."
+
+
+def _rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Yield rows of one evaluation: the model, each data set of several, and what stands beside the model."""
+    way = f"{metrics['split']}, {MODES[metrics['mode']]}"
+    named = {way: metrics, **{f"{way}: {escaped(name)}": each for name, each in metrics.get("sets", {}).items()}}
+    named |= {"TSM alone": metrics.get("tsm"), "majority class": metrics.get("majority")}
+    for name, each in named.items():
+        if each:
+            figures = [cell(estimate([each], key)) for key in HEADLINE.values()]
+            count = str(each.get("samples", metrics.get("samples", "")))
+            yield name, [count, *(f"{figure.text} {figure.spread}".strip() for figure in figures)]
+
+
+def _limits(card: Card) -> Iterator[str]:
+    yield f"Made for research, on images like those of {escaped(str(card.data['name']))}."
+    yield "It always gives one of its labels, also to an image that none of them fits."
+    yield "Its probabilities compare the labels with each other; nothing makes sure that they are well calibrated."
+    yield "Other cameras, places and groups of people than those of the data were not looked at."
+    yield "It is no medical device, and was not examined for decisions about people."
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
