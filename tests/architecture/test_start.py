@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from vitask.cli.main import VERBS
+
 HEAVY = ["torch", "transformers", "timm", "peft", "datasets", "hydra", "wandb", "accelerate", "numpy"]
 
 
@@ -28,7 +30,7 @@ def loaded(program: str) -> tuple[set[str], float, str]:
         ["--help"],
         ["--version"],
         [],
-        *([verb, "--help"] for verb in ("train", "evaluate", "predict", "ablate", "data", "bench")),
+        *([verb, "--help"] for verb in VERBS),
     ],
 )
 def test_help_loads_nothing_heavy_and_is_quick(arguments):
@@ -59,5 +61,5 @@ def test_the_losses_load_torch_and_no_other_library():
 
 
 def test_reporting_loads_no_torch():
-    found, _, _ = loaded("import vitask.reporting.table, vitask.reporting.ablation")
+    found, _, _ = loaded("import vitask.reporting.table, vitask.reporting.ablation, vitask.reporting.comparison")
     assert found == set()

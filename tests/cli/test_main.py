@@ -34,7 +34,7 @@ def test_the_version_is_the_package_s(argument, cli):
 @pytest.mark.parametrize(("verb", "hint"), [("trian", " Did you mean 'train'?"), ("xyz", ""), ("--config", "")])
 def test_an_unknown_verb_is_refused_with_the_nearest(verb, hint, cli):
     ended = cli(verb)
-    assert ended.refuses(2, f"unknown verb '{verb}'.{hint} There are train, evaluate, predict, ablate")
+    assert ended.refuses(2, f"unknown verb '{verb}'.{hint} There are train, evaluate, predict, export")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -55,7 +55,7 @@ def test_help_lists_every_group_and_option(cli):
     assert all(lines[name].split(" of: ")[1].split(", ") == options for name, options in expected.items())
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "bench"])
+@pytest.mark.parametrize("verb", ["train", "evaluate", "compare", "predict", "export", "report", "bench"])
 def test_help_lists_every_key_of_the_root_with_its_default(verb, cli):
     root = yaml.safe_load((files("vitask.configs") / f"{verb}.yaml").read_text())
     out = cli(verb, "--help").out

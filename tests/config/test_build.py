@@ -51,7 +51,7 @@ def test_every_experiment_builds(name, tiny_parts, tmp_path):
     transform = build_transform(tsm.data_config, config.tsm.augment, training=True)
     pixels = torch.stack([transform(task.splits["train"][row]["image"]) for row in range(2)])
     assert tsm(pixels).shape == (2, len(task.labels))
-    placement = build_placement(config.exemplar, tsm)
+    placement = build_placement(config.exemplar, tsm.num_tokens(config.exemplar.features))
     vlm, prompter = build_vlm(config, tsm.feature_dim(config.exemplar.features), placement)
     assert set(trainable_groups(vlm)) == {"LoRA on the language model", "connector"}
     responses = [prompter.response(answer.text) for answer in task.answers]

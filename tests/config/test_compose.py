@@ -10,8 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from vitask.config import schema
-from vitask.config.compose import checked, compose_ablation, compose_config, groups, load_stage
-from vitask.runs.ablate import row_configs
+from vitask.config.compose import ROOTS, checked, compose_config, groups, load_stage
 
 CONFIGS = Path(str(files("vitask.configs")))
 GROUPS = {name: options for name, options in groups().items() if name != "ablation"}
@@ -25,21 +24,11 @@ def test_every_option_of_every_group_composes(group, option):
     assert isinstance(config, schema.Config)
 
 
-@pytest.mark.parametrize("name", groups()["ablation"])
-def test_every_grid_composes_with_all_its_rows(name):
-    grid, rest = compose_ablation(name, ["split=val", "data.root=nowhere"])
-    assert (grid.split, rest) == ("val", ["data.root=nowhere"])
-    rows = row_configs(grid, rest, seed=3)
-    assert list(rows) == list(grid.rows)
-    assert {config.seed for config in rows.values()} == {3}
-    assert set(grid.references) <= set(rows)
-
-
 def test_no_file_is_left_out():
-    """What the tests above compose, two bases, and the roots of train, evaluate, predict and bench are all there is."""
+    """What the tests above compose, two bases, and the roots of verbs without groups and of train are all there is."""
     assert [path.parent.name for path in sorted(CONFIGS.glob("*/base.yaml"))] == ["ablation", "data"]
     assert (len(GROUPS), len(OPTIONS) >= 46) == (12, True)
-    assert len(list(CONFIGS.rglob("*.yaml"))) == len(OPTIONS) + len(groups()["ablation"]) + 2 + 4
+    assert len(list(CONFIGS.rglob("*.yaml"))) == len(OPTIONS) + len(groups()["ablation"]) + 2 + len(ROOTS)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -61,8 +50,11 @@ def test_the_defaults_are_those_of_the_paper():
     assert (weights.crt.tokens, weights.crt.negatives) == ("all", "batch")
     assert (config.exemplar.features, config.vlm.train_tower, config.vlm.train_projector) == ("cls", False, False)
     stages = {name: load_stage(name) for name in ("vanilla", "ep", "crt")}
-    assert (weights.ranking, weights.csa) == (0, 0)  # ours
-    assert [[term for term in stages[name].terms if term not in ("ranking", "csa")] for name in stages] == [
+    assert (weights.rda.teacher, weights.rda.mask, weights.rda.ramp, weights.crt.ramp) == ("exemplar", "none", 0, 0)
+    assert (weights.closed_set.teacher, config.tsm.folds) == ("in_sample", None)
+    ours = ("ranking", "csa", "image_ranking")
+    assert [getattr(weights, term) for term in ours] == [0, 0, 0]
+    assert [[term for term in stages[name].terms if term not in ours] for name in stages] == [
         ["vanilla"],
         ["vanilla", "ep", "rda"],
         ["vanilla", "ep", "rda", "crt"],

@@ -68,20 +68,21 @@ def test_the_embedded_values_hold_by_row_and_go_with_an_experiment(mine):
 def test_an_evaluation_on_other_data_changes_the_data_alone(mine):
     grid, rest = compose_grid("mine", ["data.split_seed=1"])
     plan = Plan(grid, "both", rest, 0)
-    spec, other = plan.evaluations["shifted"]
+    _, other = plan.evaluations["shifted"]
     assert (plan.config.data.split_seed, other.data.split_seed) == (1, 7), "what an evaluation is on wins"
     assert other.objective == plan.config.objective
     assert list(Plan(grid, "vanilla", rest, 0).evaluations) == ["test"]
 
 
 @pytest.mark.parametrize(
-    ("overrides", "rows"),
+    ("overrides", "choices"),
     [
-        (["lora.rank=4,8"], ["vanilla, lora.rank=4", "vanilla, lora.rank=8", "both, lora.rank=4", "both, lora.rank=8"]),
-        (["connector=mlp,linear", "seeds=[3]"], [f"{r}, connector={c}" for r in ("vanilla", "both") for c in ("mlp", "linear")]),
+        (["lora.rank=4,8"], ["lora.rank=4", "lora.rank=8"]),
+        (["connector=mlp,linear", "seeds=[3]"], ["connector=mlp", "connector=linear"]),
     ],
-)  # fmt: skip
-def test_an_override_with_several_values_multiplies_the_rows(mine, overrides, rows):
+)
+def test_an_override_with_several_values_multiplies_the_rows(mine, overrides, choices):
+    rows = [f"{row}, {choice}" for row in ("vanilla", "both") for choice in choices]
     grid, rest = compose_grid("mine", overrides)
     assert list(grid.rows) == rows
     assert rest == []
@@ -102,7 +103,7 @@ def test_two_sweeps_give_their_product_with_each_value_applied():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("effects: {x: {of: [bth], over: [vanilla], metric: accuracy, expected: up}}", "there is no row 'bth'. Did you"),
+        ("effects: {x: {of: [bth], over: [vanilla], metric: accuracy, expected: up}}", "there is no row 'bth'. Did"),
         ("effects: {x: {of: [both, off, tst], over: [both], metric: accuracy, expected: up}}", "no evaluation 'tst'"),
         ("effects: {x: {of: [], over: [both], metric: accuracy, expected: up}}", "effects.x: expected [row, mode"),
         ("effects: {x: {of: [both], over: [both], metric: accuracy, expected: higher}}", "not one of up, down, none"),
@@ -112,7 +113,7 @@ def test_two_sweeps_give_their_product_with_each_value_applied():
     ],
 )  # fmt: skip
 def test_a_grid_that_names_what_it_does_not_have_is_refused(mine, change, message):
-    with pytest.raises(UsageError, match=".*") as refused:
+    with pytest.raises(UsageError) as refused:
         compose_grid(mine(MINE + change + "\n"), [])
     assert message in str(refused.value)
 

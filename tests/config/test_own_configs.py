@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vitask.config.compose import compose_ablation, compose_config, groups, load_stage
+from vitask.config.compose import compose_config, groups, load_stage
+from vitask.config.grid import compose_grid
 
 FILES = {
     "objective/mine.yaml": "defaults:\n  - paper\nalpha: 0.25\n",
@@ -45,7 +46,7 @@ def test_an_own_stage_can_be_started_from(own):
 
 
 def test_an_own_grid_composes(own):
-    grid, _ = compose_ablation("grid", [])
+    grid, _ = compose_grid("grid", [])
     assert (grid.title, grid.seeds) == ("mine", [0, 1])
 
 

@@ -23,6 +23,14 @@ def metrics(run, mode: str, split: str = "test") -> dict:
     return json.loads((run / "eval" / f"{split}-{mode}" / "metrics.json").read_text())
 
 
+def flat(figures, name: str = "") -> dict[str, float]:
+    """Every number of nested figures by its dotted name."""
+    if not isinstance(figures, dict | list):
+        return {name: figures}
+    items = figures.items() if isinstance(figures, dict) else enumerate(figures)
+    return {inner: value for key, item in items for inner, value in flat(item, f"{name}.{key}").items()}
+
+
 @pytest.fixture(scope="module")
 def evaluated(pipeline):
     """Every run of the pipeline, evaluated once; the output by stage."""
@@ -59,7 +67,8 @@ def test_the_figures_are_those_of_the_predictions(stage, mode, evaluated, pipeli
     assert (found["samples"], found["labels"]) == (12, LABELS)
     assert found["accuracy"] == pytest.approx(sum(a == b for a, b in zip(truth, chosen, strict=True)) / 12)
     assert found["macro_f1"] == pytest.approx(f1_score(truth, chosen, average="macro", labels=LABELS, zero_division=0))
-    assert found["majority"] == pytest.approx({"accuracy": 1 / 3, "macro_f1": 1 / 6})
+    majority = {"accuracy": 1 / 3, "balanced_accuracy": 1 / 3, "macro_f1": 1 / 6, "weighted_f1": 1 / 6}
+    assert {name: found["majority"][name] for name in majority} == pytest.approx(majority)
     assert found["tsm"]["accuracy"] == metrics(pipeline.run("tsm"), "tsm")["accuracy"]
     if mode != "tsm":
         parsed = [row["parsed"] for row in rows]
@@ -73,7 +82,9 @@ def test_the_table_shows_tsm_majority_and_conditions_beside_the_run(stage, evalu
     lines = evaluated[stage].out.splitlines()
     first = ["TSM"] if stage == "tsm" else [f"VLM with{'' if m == 'on' else 'out'} exemplar" for m in MODES[stage]]
     rows = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
-    assert rows == ["test, n = 12", *first, *([] if stage == "tsm" else ["TSM"]), "majority class"]
+    controls = ["TSM", *(f"averaged, with{'' if m == 'on' else 'out'} exemplar" for m in MODES[stage])]
+    assert rows == ["test, n = 12", *first, *([] if stage == "tsm" else controls), "majority class"]
+    assert max(map(len, lines)) <= 120
     assert lines[-1] == "label noise: 25 % of training labels replaced by another label, seed 0 (6 of 24)"
 
 
@@ -96,8 +107,8 @@ def test_the_batch_size_changes_no_result(evaluated, own_pipeline, cli):
     for mode in ("off", "on"):
         for figures, rows in (other[mode] for other in found[1:]):
             first_figures, first_rows = found[0][mode]
-            for key in ("accuracy", "macro_f1", "generated", "tsm", "majority"):
-                assert figures[key] == pytest.approx(first_figures[key], abs=1e-6), key
+            for key in ("accuracy", "macro_f1", "intervals", "generated", "tsm", "averaged", "majority"):
+                assert flat(figures[key]) == pytest.approx(flat(first_figures[key]), abs=1e-6), key
             for row, first in zip(rows, first_rows, strict=True):
                 for key in row:
                     same = float(row[key]) == pytest.approx(float(first[key]), abs=2e-5) if key[:2] == "p(" else False

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from vitask.config.compose import compose_config
-from vitask.runs.identity import at_stage, identity, needs_exemplar, run_folder, term_weights
+from vitask.runs.identity import at_stage, identity, needs_exemplar, needs_tsm, run_folder, term_weights
 
 STAGES = ("tsm", "vanilla", "ep", "crt")
+CLOSED_SET_SETTINGS = ("limit=64", "limit=3", "temperature=2", "teacher_temperature=2", "teacher=out_of_fold")
 
 
 def folder(stage: str, *overrides: str) -> Path:
@@ -63,6 +64,7 @@ def test_what_does_not_change_the_outcome_does_not_change_the_run(override, plai
         ("tsm.name=resnet34", "tsm ep crt"),
         ("tsm.optim.epochs=97", "tsm ep crt"),
         ("tsm.balanced=true", "tsm ep crt"),
+        ("tsm.folds=3", "tsm ep crt"),
         ("vlm.train_projector=true", "vanilla ep crt"),
         ("vlm.dtype=bfloat16", "vanilla ep crt"),
         ("lora.rank=3", "vanilla ep crt"),
@@ -77,12 +79,17 @@ def test_what_does_not_change_the_outcome_does_not_change_the_run(override, plai
         ("objective.alpha=0.123", "ep crt"),
         ("objective.rda.temperature=2", "ep crt"),
         ("objective.rda.detach_teacher=false", "ep crt"),
+        ("objective.rda.mask=teacher_right", "ep crt"),
+        ("objective.rda.teacher=labels", "ep crt"),
+        ("objective.rda.smoothing=0.2", ""),
         ("objective.beta=0.123", "crt"),
         ("objective.beta=0", "crt"),
         ("objective.crt.tokens=branching", "crt"),
         ("objective.crt.negatives=dataset", "crt"),
         ("objective.crt.group=4", "crt"),
+        ("objective.crt.ramp=0.5", "crt"),
         ("objective.csa=1", "ep crt"),
+        ("objective.image_ranking=1", "ep crt"),
         ("objective.closed_set.limit=3", ""),
         ("vlm.feature_cache_gb=1", ""),
         ("step=plain", "vanilla ep crt"),
@@ -95,15 +102,29 @@ def test_a_setting_changes_the_runs_that_depend_on_it_and_no_other(override, cha
 
 
 def test_settings_of_the_closed_set_count_where_it_has_a_weight():
-    for term in ("csa", "ranking"):
+    for term in ("csa", "ranking", "image_ranking"):
         weight = f"objective.{term}=1"
-        for setting in ("limit=3", "temperature=2", "teacher_temperature=2"):
-            assert code("ep", weight) != code("ep", weight, f"objective.closed_set.{setting}")
+        found = {code("ep", weight, f"objective.closed_set.{setting}") for setting in CLOSED_SET_SETTINGS}
+        assert len(found) == len(CLOSED_SET_SETTINGS)
 
 
 def test_settings_of_a_term_without_weight_do_not_count():
     assert code("ep", "objective.alpha=0", "objective.rda.temperature=2") == code("ep", "objective.alpha=0")
     assert code("crt", "objective.beta=0", "objective.crt.tokens=branching") == code("crt", "objective.beta=0")
+
+
+def test_settings_of_a_teacher_count_for_that_teacher_alone():
+    labels = "objective.rda.teacher=labels"
+    assert code("ep", labels) != code("ep", labels, "objective.rda.smoothing=0.2")
+    assert code("ep", labels) == code("ep", labels, "objective.rda.detach_teacher=false")
+
+
+def test_smoothed_labels_need_neither_tsm_nor_connector():
+    config = compose_config("train", ["stage=crt", "objective=smoothed"])
+    assert not needs_tsm(config)
+    assert {"tsm", "connector", "exemplar"}.isdisjoint(identity(config))
+    assert code("crt", "objective=smoothed") == code("crt", "objective=smoothed", "connector=linear")
+    assert needs_exemplar(compose_config("train", ["stage=ep", "objective.rda.teacher=labels"])), "for L_EP"
 
 
 def test_objectives_that_differ_in_stage_two_alone_share_stage_one():
@@ -119,6 +140,27 @@ def test_every_objective_of_the_demo_has_a_run_of_its_own():
 
 def test_the_connector_of_an_objective_without_exemplar_does_not_count():
     assert code("crt", "objective=vanilla", "connector=linear") == code("crt", "objective=vanilla", "tsm.name=resnet34")
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["objective.alpha=0.123", "objective.reduction=sequence", "step=plain", "connector=linear", "tsm.name=resnet34"],
+)
+def test_a_linear_head_depends_on_no_objective_and_no_tsm(override):
+    assert code("head", override) == code("head")
+    assert not needs_exemplar(compose_config("train", ["stage=head"]))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("seed=1", "data.label_noise=0.123", "data.instruction.complete=false", "vlm.train_projector=true"),
+        *("lora.rank=3", "optim.lr=1.23e-4", "optim.connector_lr=1.23e-4", "optim.sampling.classes=0"),
+        *("stage.init_from=vanilla", "stage.init_from=head"),
+    ],
+)
+def test_a_linear_head_depends_on_data_adapter_and_optimiser(override):
+    assert code("head", override) != code("head")
 
 
 def test_stages_find_each_other_from_any_stage():
@@ -176,15 +218,17 @@ def test_the_identity_of_plain_tuning_knows_no_exemplar():
 @pytest.mark.parametrize(
     ("stage", "objective", "weights", "exemplar"),
     [
-        ("vanilla", "paper", (1, 0, 0, 0, 0, 0), False),
-        ("ep", "paper", (1, 1, 1, 0, 0, 0), True),
-        ("ep", "crt", (1, 1, 0, 0, 0, 0), True),
-        ("ep", "vanilla", (1, 0, 0, 0, 0, 0), False),
-        ("ep", "csa", (1, 0, 0, 0, 0, 3), False),
-        ("crt", "paper", (1, 1, 1, 0.1, 0, 0), True),
-        ("crt", "rda", (1, 1, 1, 0, 0, 0), True),
-        ("crt", "ranking", (1, 0, 0, 0, 3, 0), False),
-        ("tsm", "paper", (0, 0, 0, 0, 0, 0), False),
+        ("vanilla", "paper", (1, 0, 0, 0, 0, 0, 0), False),
+        ("ep", "paper", (1, 1, 1, 0, 0, 0, 0), True),
+        ("ep", "crt", (1, 1, 0, 0, 0, 0, 0), True),
+        ("ep", "vanilla", (1, 0, 0, 0, 0, 0, 0), False),
+        ("ep", "csa", (1, 0, 0, 0, 0, 3, 0), False),
+        ("ep", "smoothed", (1, 0, 1, 0, 0, 0, 0), False),
+        ("crt", "paper", (1, 1, 1, 0.1, 0, 0, 0), True),
+        ("crt", "rda", (1, 1, 1, 0, 0, 0, 0), True),
+        ("crt", "ranking", (1, 0, 0, 0, 3, 0, 0), False),
+        ("crt", "image_ranking", (1, 0, 0, 0, 0, 0, 3), False),
+        ("tsm", "paper", (0, 0, 0, 0, 0, 0, 0), False),
     ],
 )
 def test_a_stage_takes_the_terms_that_it_lists(stage, objective, weights, exemplar):

@@ -63,6 +63,23 @@ def test_a_mixture_runs_through_the_stages_and_has_a_row_a_set(trained, cli):
 
 
 @pytest.mark.slow
+def test_images_are_ranked_and_contrasted_within_each_set(trained, cli):
+    for options, name in ((["exemplar=off", "ranking=true"], "test-off"), (["contrast=1"], "test-off_contrast-1")):
+        ended = cli("evaluate", f"run={trained}", "generate=false", *options)
+        assert ended.code == 0, ended
+        sets = json.loads((trained / "eval" / name / "metrics.json").read_text())["sets"]
+        assert sets.keys() == {"shapes", "bright"}
+    folder = trained / "eval/test-off"
+    metrics, pairs = (json.loads((folder / f"{name}.json").read_text()) for name in ("metrics", "ranking"))
+    parts = {name: json.loads((folder / name / "ranking.json").read_text()) for name in metrics["sets"]}
+    assert {name: len(part["negative"]) for name, part in parts.items()} == {"shapes": 12, "bright": 6}
+    for key in ("positive", "negative"):
+        assert pairs[key] == parts["shapes"][key] + parts["bright"][key]
+    gaps = [np.mean(part["positive"]) - np.mean(part["negative"]) for part in parts.values()]
+    assert metrics["ranking"]["gap"] == pytest.approx(np.mean(gaps))
+
+
+@pytest.mark.slow
 def test_the_joint_tsm_knows_all_labels_and_is_scored_set_by_set(trained, cli):
     (run,) = trained.parent.glob("tsm-*")
     tsm, meta = load_tsm(run / "tsm")
@@ -71,6 +88,10 @@ def test_the_joint_tsm_knows_all_labels_and_is_scored_set_by_set(trained, cli):
     ended = cli("evaluate", f"run={run}")
     assert ended.code == 0, ended
     assert {"shapes", "bright"} == json.loads((run / "eval/test-tsm/metrics.json").read_text())["sets"].keys()
+    ended = cli("compare", run, trained)
+    assert ended.code == 0, ended
+    rows = [line.split("|")[1].strip() for line in ended.out.splitlines() if line.startswith("|")]
+    assert rows[2:] == [f"{name} {figure}" for figure in ("accuracy", "macro-F1") for name in ("shapes", "bright")]
 
 
 @pytest.mark.slow
@@ -87,9 +108,26 @@ def test_a_prediction_says_of_which_set_the_image_is(trained, cli, bright):
 
 
 @pytest.mark.slow
+def test_a_linear_head_has_the_labels_of_all_sets_and_answers_with_those_of_one(mixture, cli, bright):
+    overrides, out = mixture
+    assert cli("train", "stage=head", *overrides).code == 0
+    (run,) = out.glob("head-*")
+    assert cli("evaluate", f"run={run}").code == 0
+    sets = json.loads((run / "eval/test-off/metrics.json").read_text())["sets"]
+    assert {name: each["samples"] for name, each in sets.items()} == {"shapes": 12, "bright": 6}
+    rows = (run / "eval/test-off/bright/predictions.csv").read_text().splitlines()
+    assert rows[0].endswith("p(dark),p(light)")
+    assert all(sum(map(float, row.split(",")[-2:])) == pytest.approx(1, abs=2e-6) for row in rows[1:])
+    ended = cli("predict", f"run={run}", "set=bright", str(bright / "test/light/0.png"))
+    assert ended.code == 0, ended
+    assert "dark" in ended.out
+    assert "bar" not in ended.out
+
+
+@pytest.mark.slow
 def test_another_tsm_is_plugged_in_and_other_data_is_asked(pipeline, cli, shapes, tmp_path):
     overrides = [word for word in pipeline.overrides if not word.startswith("tsm.")]
-    shifted = [*overrides, "data.train_fraction=0.5", "seed=3", f"out={tmp_path}"]
+    shifted = [*overrides, "data.shift.noise=0.1", "data.shift.contrast=0.5", "seed=3", f"out={tmp_path}"]
     assert cli("train", "stage=tsm", "tsm.optim.epochs=1", *shifted).code == 0
     (other,) = (tmp_path / "shapes").glob("tsm-*")
     run = pipeline.run("crt")
@@ -98,7 +136,7 @@ def test_another_tsm_is_plugged_in_and_other_data_is_asked(pipeline, cli, shapes
     (folder,) = (run / "eval").glob("test-on_data-*")
     assert other.name in folder.name
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["conditions"].keys() == {"label noise", "training fraction"}
+    assert metrics["conditions"].keys() == {"label noise", "image shift"}
 
     wide = [*shifted, "tsm.model_args.channels=[16, 32, 64, 80]"]
     assert cli("train", "stage=tsm", "tsm.optim.epochs=1", *wide).code == 0

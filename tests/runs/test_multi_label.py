@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -40,13 +41,14 @@ def test_every_term_trains_and_the_label_sets_are_scored(chest, cli, tmp_path, l
         "logger.every=1",
         "objective.ranking=1",
         "objective.csa=1",
+        "objective.image_ranking=1",
         f"objective.closed_set.limit={limit}",
         "launch.device=cpu",
     )
     assert ended.code == 0, ended
     (run,) = (tmp_path / "runs/chestmnist").glob("crt-*")
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    for term in ("vanilla", "ep", "rda", "crt", "ranking", "csa"):
+    for term in ("vanilla", "ep", "rda", "crt", "ranking", "csa", "image_ranking"):
         assert all(np.isfinite(row[term]) for row in rows if term in row)
     assert rows[0]["ranking"] > 0
     ended = cli("evaluate", f"run={run}", "generate=false")
@@ -54,3 +56,19 @@ def test_every_term_trains_and_the_label_sets_are_scored(chest, cli, tmp_path, l
     metrics = json.loads((run / "eval/test-off/metrics.json").read_text())
     assert metrics["samples"] == 14
     assert 0 <= metrics["macro_f1"] <= 1
+
+
+@pytest.mark.slow
+def test_a_linear_head_gives_each_label_a_probability_of_its_own(chest, cli, tmp_path):
+    data = ["data=medmnist", "data.name=chestmnist", f"data.root={chest}", f"cache={tmp_path}/cache"]
+    ended = cli("train", "stage=head", *data, f"out={tmp_path}/runs", "optim.epochs=1", "launch.device=cpu")
+    assert ended.code == 0, ended
+    (run,) = (tmp_path / "runs/chestmnist").glob("head-*")
+    assert cli("evaluate", f"run={run}").code == 0
+    with (run / "eval/test-off/predictions.csv").open(newline="") as file:
+        rows = np.array([row[-14:] for row in csv.reader(file)][1:], dtype=float)
+    assert rows.shape == (14, 14)
+    assert ((rows > 0) & (rows < 1)).all()
+    assert np.abs(rows.sum(1) - 1).min() > 1e-3
+    metrics = json.loads((run / "eval/test-off/metrics.json").read_text())
+    assert 0 <= metrics["label_accuracy"] <= 1

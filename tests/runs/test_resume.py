@@ -102,10 +102,11 @@ def test_a_run_that_is_told_to_stop_saves_and_says_how_to_go_on(own_pipeline, tm
         process.kill()
     assert process.returncode == 0, said
     last = said.splitlines()[-1]
-    step = int(re.fullmatch(rf"vitask: stopped by {number.name} after step (\d+) of 600; .* goes on from there", last)[1])
+    pattern = rf"vitask: stopped by {number.name} after step (\d+) of 600; .* goes on from there"
+    found = re.fullmatch(pattern, last)
     assert "Traceback" not in said
     newest = max(path.name for path in checkpoint.parent.glob("step-*"))
-    assert newest == f"step-{step:08d}"
+    assert newest == f"step-{int(found[1]):08d}"
 
 
 def test_a_run_without_an_intact_checkpoint_says_so(small, tmp_path, cli):

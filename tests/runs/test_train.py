@@ -107,9 +107,10 @@ def test_an_override_of_a_stage_is_honoured(own_pipeline, cli):
     assert sorted(run.summary()["terms"] for run in runs) == [["vanilla", "ep"], ["vanilla", "ep", "rda"]]
 
 
-def test_plain_tuning_for_two_stages_needs_neither_tsm_nor_connector(own_pipeline, cli):
+@pytest.mark.parametrize("objective", ["vanilla", "smoothed", "image_ranking"])
+def test_an_objective_without_exemplar_needs_neither_tsm_nor_connector(objective, own_pipeline, cli):
     shutil.rmtree(own_pipeline.run("tsm"))
-    ended = cli("train", "stage=crt", "objective=vanilla", *own_pipeline.arguments)
+    ended = cli("train", "stage=crt", f"objective={objective}", *own_pipeline.arguments)
     assert ended.code == 0, ended
     assert "tsm" not in ended.out
     assert sorted((p / "model/connector.safetensors").exists() for p in own_pipeline.out.glob("shapes/crt-*")) == [0, 1]

@@ -1,7 +1,7 @@
 """FLOPs and bytes of a computation, counted exactly; with shapes alone (the device `meta`), nothing is computed.
 
-torch's FLOP counter knows no attention kernel of the CPU, and older ones no keys that several heads share; on `meta`,
-attention would fall apart into products that keep their probabilities, which no kernel does. All get one formula here.
+On `meta`, attention would fall apart into products that keep their probabilities, which no kernel does; here it stays
+one kernel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from vitask.training.flops import flop_counter
 
 aten = torch.ops.aten
 
@@ -39,7 +40,7 @@ def count(step: Callable[[], Tensor | None], weights: Iterable[Tensor], device: 
             saved[_storage(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
-    counter = FlopCounterMode(display=False, custom_mapping=KERNELS)
+    counter = flop_counter()
     with ExitStack() as stack:
         if device.type == "meta":
             stack.enter_context(_MetaAttention())
@@ -54,31 +55,6 @@ def count(step: Callable[[], Tensor | None], weights: Iterable[Tensor], device: 
 
 def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
-
-
-def _forward_flops(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
-    return sdpa_flop_count(query, _with_heads(key, query), _with_heads(value, query))
-
-
-def _backward_flops(gradient: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
-    return sdpa_backward_flop_count(gradient, query, _with_heads(key, query), _with_heads(value, query))
-
-
-def _with_heads(shape: Any, query: Any) -> tuple[int, ...]:
-    """Keys and values that several heads share are multiplied once a head."""
-    return (shape[0], query[1], *shape[2:])
-
-
-KERNELS = {
-    aten._scaled_dot_product_flash_attention_for_cpu: _forward_flops,
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward_flops,
-    aten._scaled_dot_product_flash_attention: _forward_flops,
-    aten._scaled_dot_product_flash_attention_backward: _backward_flops,
-    aten._scaled_dot_product_efficient_attention: _forward_flops,
-    aten._scaled_dot_product_efficient_attention_backward: _backward_flops,
-    aten._scaled_dot_product_cudnn_attention: _forward_flops,
-    aten._scaled_dot_product_cudnn_attention_backward: _backward_flops,
-}
 
 
 class _Answers(TorchDispatchMode):

@@ -161,7 +161,7 @@ class Batches:
             branches,
             packed=form == "packed",
             placement=Placement(position, 1),
-            exemplars=material.exemplars,
+            exemplars=material.exemplars.features,
             negatives=BatchNegatives(material.seed),
             candidates=Candidates(material.task, None, material.seed, material.exemplars.logits),
             image_features=None if live else self.features,

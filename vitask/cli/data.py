@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 ACTIONS = ("inspect",)
 EXAMPLES = """\
   vitask data inspect                                             the embedded default
+  vitask data inspect data=digits4                                four sets, one of each kind of task
   vitask data inspect data=medmnist data.name=dermamnist data.root=~/medmnist
   vitask data inspect data=image_folder data.root=photos data.modality=leaf
   vitask data inspect data=table data.path=labels.csv data.columns.group=patient
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> None:
     if not arguments or wants_help(arguments):
         print_help(
             "data/base",
-            "Counts per split and class, image sizes, an example, duplicates, warnings, and a contact sheet.\n"
+            "Counts per split and class, image sizes, an example in the VLM's tokens, duplicates, warnings, pictures.\n"
             "Converts the images once, as training would. Keys as for `vitask train`; those below begin with 'data.'.",
             EXAMPLES,
             usage="data inspect",
@@ -60,6 +61,7 @@ def _show(inspection: Inspection) -> None:
         console.print(f"images:      {inspection.sizes}")
     console.print(f"instruction: {inspection.instruction}")
     console.print(f"response:    {inspection.response}   (of {inspection.sample})")
+    console.print(f"tokens:      {inspection.tokens}")
     console.print(f"pictures:    {inspection.sheet}")
     for warning in inspection.warnings:
         console.print(f"note:        {warning}")

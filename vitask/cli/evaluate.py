@@ -8,7 +8,13 @@ EXAMPLES = """\
   vitask evaluate run=runs/digits/ep-seed0-38dc80e7
   vitask evaluate run=runs/digits/ep-seed0-38dc80e7 exemplar=off split=val generate=false
   vitask evaluate run=runs/retinamnist/crt-seed0-... data=idrid data.root=idrid data.fractions=[0,0,1]
-  vitask evaluate run=runs/retinamnist/crt-seed0-... data=runs/idrid/tsm-seed0-... tsm=runs/idrid/tsm-seed0-..."""
+  vitask evaluate run=runs/retinamnist/crt-seed0-... data=runs/idrid/tsm-seed0-... tsm=runs/idrid/tsm-seed0-...
+  vitask evaluate run=runs/digits/crt-seed0-... exemplar=off ranking=true  does the VLM rank the right image first?
+  vitask evaluate run=runs/digits/crt-seed0-... exemplar_content=shuffled  is it the content of the exemplar?
+  vitask evaluate run=runs/digits/crt-seed0-... tuned=false ranking=true   did it before tuning?
+  vitask evaluate run=runs/digits/vanilla-seed0-... contrast=1             contrastive decoding in the place of CRT
+  vitask evaluate run=runs/digits/crt-seed0-... probe=embedded             what tuning cost in general ability
+  vitask evaluate run=runs/chest/crt-seed0-... probe=captions.jsonl        the same, on a table of your own"""
 
 
 def main(arguments: list[str]) -> None:
@@ -16,15 +22,22 @@ def main(arguments: list[str]) -> None:
     if wants_help(arguments):
         print_help(
             "evaluate",
-            "Score a finished run: closed-set accuracy, macro-F1 and AUC beside the TSM and the majority class.\n"
-            "Writes eval/<split>-<mode>/metrics.json and predictions.csv into the run folder.",
+            "Score a finished run: accuracy with its 95 % interval, balanced accuracy, macro-F1, AUC and calibration error,\n"
+            "beside the TSM, the mean of its label probabilities and the VLM's (averaged) and the majority class.\n"
+            "Writes eval/<split>-<mode>/metrics.json and predictions.csv into the run folder; with ranking=true also\n"
+            "ranking.json, with probe=... eval/probe-<name>/ instead.",
             EXAMPLES,
         )
         return
     from vitask.config.compose import compose_config
 
     request = compose_config("evaluate", arguments)
+    from vitask.reporting.ranking import ranking_table
+    from vitask.reporting.retention import probe_table
     from vitask.reporting.table import evaluation_table
     from vitask.runs.evaluate import evaluate
 
-    print(evaluation_table(evaluate(request)))
+    results = evaluate(request)
+    print(evaluation_table(results) if request.probe is None else probe_table(results[0]))
+    if ranking := ranking_table(results):
+        print(f"\n{ranking}")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 from vitask import __version__
 from vitask.errors import UsageError, VitaskError, did_you_mean
@@ -14,8 +17,11 @@ VERBS = {
     "train": "train a stage, or the whole pipeline: tsm, vanilla, ep, crt",
     "evaluate": "score a finished run on a split, with and without the exemplar",
     "predict": "print label and probabilities for images of your own",
+    "export": "hand on a run: an adapter, a merged checkpoint or a bundle, with a model card",
     "ablate": "run a grid of runs defined in YAML and print one table",
+    "compare": "test whether one run is better than another, over samples or over seeds",
     "data": "look at a data set: counts, an example, duplicates, warnings, a contact sheet",
+    "report": "write one page and its tables from runs and grids",
     "bench": "measure what training and scoring cost beside plain tuning",
 }
 HELP = """\
@@ -40,6 +46,8 @@ of your own, laid out like configs/.
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; exits with 0, with 2 for a wrong request, with 1 for a failure."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         run(_with_own_configs(arguments))
         sys.stdout.flush()
@@ -84,6 +92,11 @@ def _with_own_configs(arguments: list[str]) -> list[str]:
         else:
             rest.append(word)
     return rest
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """End on SIGTERM as on Ctrl-C: files are written all or nothing, temporary ones are removed on the way out."""
+    raise KeyboardInterrupt
 
 
 def _leave(message: str, code: int) -> None:

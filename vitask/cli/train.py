@@ -8,8 +8,10 @@ EXAMPLES = """\
   vitask train                                     tsm, vanilla, ep and crt on the embedded default
   vitask train stage=ep                            stage 1 of the paper; the TSM is trained first if it is missing
   vitask train stage=crt objective=crt seed=1      stage 2 without RDA
+  vitask train stage=head                          a linear head on the VLM, the control against answers
   vitask train stage=ep data=medmnist data.name=dermamnist data.root=~/medmnist
   vitask train stage=all experiment=paper_derma data.root=~/medmnist
+  vitask train stage=crt exemplar.table=dino.parquet    exemplars of another model; columns id, vector
   torchrun --nproc_per_node 2 -m vitask train stage=ep"""
 
 

@@ -16,19 +16,24 @@ from vitask.config.sources import load_source
 from vitask.data import (
     BatchNegatives,
     DatasetNegatives,
+    Hint,
     Instruction,
+    Shift,
     TaskData,
     member_of_answer,
     members_of,
     mix,
     with_imbalance,
     with_label_noise,
+    with_shift,
     with_train_fraction,
 )
 from vitask.errors import UsageError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from timm.data import Mixup
+    from timm.utils import ModelEmaV3
     from torch import nn
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
@@ -39,10 +44,11 @@ if TYPE_CHECKING:
     from vitask.tsm import TSM
     from vitask.vlm.inputs import Placement
     from vitask.vlm.model import ExemplarVLM
+    from vitask.vlm.prompts import Prompter
 
 
 def build_task(data: schema.DataConfig, seed: int, cache: str) -> TaskData:
-    """Load the data set and put the configured conditions on its training split.
+    """Load the data set, shift its images as configured, and put the configured conditions on its training split.
 
     Raises:
         UsageError: a value does not fit the source.
@@ -52,7 +58,7 @@ def build_task(data: schema.DataConfig, seed: int, cache: str) -> TaskData:
         members = [build_task(member, seed, cache) for member in member_configs(data)]
         names = list(data.members or {})
         return mix(data.name or "mixture", [replace(m, name=name) for m, name in zip(members, names, strict=True)])
-    task = load_source(data, cache)
+    task = with_shift(load_source(data, cache), Shift(**asdict(data.shift)))
     task = with_train_fraction(task, data.train_fraction, seed)
     if data.imbalance != 1:  # a multi-label task refuses to be asked
         task = with_imbalance(task, data.imbalance, seed)
@@ -73,34 +79,70 @@ def member_configs(data: schema.DataConfig) -> list[schema.DataConfig]:
     ]
 
 
+def data_configs(data: schema.DataConfig) -> list[schema.DataConfig]:
+    """Return the configuration of each data set of a task, in order."""
+    return member_configs(data) if data.source == "mixture" else [data]
+
+
 def build_instructions(data: schema.DataConfig, task: TaskData) -> list[str]:
     """Render the instruction of each data set of a task; a modality of the config goes before the source's own."""
-    configs = member_configs(data) if task.members else [data]
+    rendered = []
+    for config, member in zip(data_configs(data), members_of(task), strict=True):
+        asked = config.instruction
+        instruction = Instruction(asked.template, asked.incomplete_template, asked.complete)
+        rendered.append(instruction.render(replace(member, modality=config.modality or member.modality)))
+    return rendered
+
+
+def build_hints(data: schema.DataConfig) -> list[Hint | None]:
+    """Say for each data set how the TSM's prediction is written into its instruction, if it is."""
     return [
-        Instruction(**asdict(config.instruction)).render(replace(member, modality=config.modality or member.modality))
-        for config, member in zip(configs, members_of(task), strict=True)
+        Hint(config.instruction.hint_template, config.separator, config.no_finding) if config.instruction.hint else None
+        for config in data_configs(data)
     ]
 
 
 def build_tsm(config: schema.TSMConfig, classes: int) -> TSM:
-    """Build the task-specific model, with fresh or pre-trained weights."""
+    """Build the task-specific model, with fresh or pre-trained weights, and freeze what `tune` leaves as it is."""
     from vitask.tsm import TSM
 
-    return TSM(
+    tsm = TSM(
         config.name,
-        classes,
+        0 if config.tune == "none" else classes,
         pretrained=config.pretrained,
         model_args=config.model_args,
         checkpoint=config.checkpoint,
         data_config=config.input,
     )
+    if config.tune == "all":
+        return tsm
+    return tsm.freeze_encoder() if config.tune == "head" else tsm.freeze()
 
 
-def build_placement(config: schema.ExemplarConfig, tsm: TSM) -> Placement:
-    """Place the exemplar: its position from the config, its number of tokens from the TSM."""
+def build_mixing(config: schema.TSMConfig) -> Mixup | None:
+    """Build what mixes two images and their labels, timm's mixup, cutmix or either at even odds; None for neither."""
+    from timm.data import Mixup
+
+    if not config.mixup and not config.cutmix:
+        return None
+    return Mixup(config.mixup, config.cutmix, label_smoothing=0.0, num_classes=2)
+
+
+def build_average(config: schema.TSMConfig, tsm: TSM) -> ModelEmaV3 | None:
+    """Build the exponential moving average of a TSM's weights, on its device; None where there is none.
+
+    The decay grows to `ema` as timm lets it, from a plain mean at the start: 0.99 after a thousand steps.
+    """
+    from timm.utils import ModelEmaV3
+
+    return None if config.ema is None else ModelEmaV3(tsm, config.ema, use_warmup=True)
+
+
+def build_placement(config: schema.ExemplarConfig, tokens: int) -> Placement:
+    """Place the exemplar: its position from the config, its number of tokens from what gives it."""
     from vitask.vlm.inputs import Placement
 
-    return Placement(config.position, tsm.num_tokens(config.features))
+    return Placement(config.position, tokens)
 
 
 def build_vlm(config: schema.Config, exemplar_dim: int | None, placement: Placement | None) -> tuple[ExemplarVLM, Any]:
@@ -148,6 +190,20 @@ def build_vlm(config: schema.Config, exemplar_dim: int | None, placement: Placem
     return ExemplarVLM(adapted, family, connector, placement), prompter
 
 
+def build_prompter(vlm: schema.VLMConfig) -> Prompter:
+    """Load what turns images and instructions into tokens; no weights are read.
+
+    Raises:
+        VitaskError: the processor cannot be loaded, or has no chat template.
+    """
+    from vitask.vlm.families import prompting_family
+    from vitask.vlm.load import load_processor
+    from vitask.vlm.prompts import Prompter
+
+    config, processor = load_processor(vlm.path, revision=vlm.revision, trust_remote_code=vlm.trust_remote_code)
+    return Prompter(processor, prompting_family(config), config, vlm.image_options)
+
+
 def build_objective(
     config: schema.ObjectiveConfig, weights: dict[str, float], label_tokens: Sequence[Sequence[int]]
 ) -> Objective:
@@ -157,10 +213,13 @@ def build_objective(
     try:
         return Objective(
             weights,
+            rda_teacher=config.rda.teacher,
+            smoothing=config.rda.smoothing,
+            rda_mask=config.rda.mask,
             temperature=config.rda.temperature,
             direction=config.rda.direction,
             detach_teacher=config.rda.detach_teacher,
-            ramp=config.rda.ramp,
+            ramps={"rda": config.rda.ramp, "crt": config.crt.ramp},
             crt_tokens=config.crt.tokens,
             label_tokens=tuple(map(tuple, label_tokens)),
             reduction=config.reduction,
@@ -182,13 +241,17 @@ def build_negatives(config: schema.CRTConfig, task: TaskData, seed: int) -> Batc
 
 
 def build_optimizer(config: schema.OptimConfig, module: nn.Module) -> Optimizer:
-    """Build timm's optimiser of that name; the connector gets its own rate, norms and biases no weight decay."""
+    """Build timm's optimiser of that name; the connector, or a classifier on the VLM, gets its own rate.
+
+    Norms and biases get no weight decay.
+    """
     from timm.optim import create_optimizer_v2
 
     groups: dict[tuple[float, float], list[Any]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            own_rate = config.connector_lr is not None and ".connector." in f".{name}"
+            fresh = any(part in f".{name}" for part in (".connector.", ".classifier."))
+            own_rate = config.connector_lr is not None and fresh
             decay = config.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((config.connector_lr if own_rate else config.lr, decay), []).append(parameter)
     try:

@@ -24,7 +24,10 @@ ROOTS = {
     "train": schema.Config,
     "evaluate": schema.EvaluateConfig,
     "predict": schema.PredictConfig,
+    "export": schema.ExportConfig,
+    "compare": schema.CompareConfig,
     "bench": schema.BenchConfig,
+    "report": schema.ReportConfig,
 }
 PACKAGE = "vitask.configs"
 OWN_FOLDER = "VITASK_CONFIG_DIR"
@@ -36,12 +39,12 @@ def compose_config(root: str, overrides: Sequence[str]) -> Any:
     """Compose one verb's configuration.
 
     Args:
-        root: `"train"`, `"evaluate"`, `"predict"` or `"bench"`.
+        root: `"train"`, `"evaluate"`, `"predict"`, `"report"` or `"bench"`.
         overrides: Hydra overrides, for example `["stage=ep", "objective.alpha=0.3"]`; for the verbs that have no
             groups plain `key=value`, so that a path may hold any character.
 
     Returns:
-        A checked `Config`, `EvaluateConfig`, `PredictConfig` or `BenchConfig`.
+        A checked `Config`, `EvaluateConfig`, `PredictConfig`, `ReportConfig` or `BenchConfig`.
 
     Raises:
         UsageError: an override is malformed, or a key or value is unknown, missing or out of range.
@@ -55,7 +58,7 @@ def compose_config(root: str, overrides: Sequence[str]) -> Any:
     for override in overrides:
         check_override(root, override)
     if root == "train":
-        return checked(schema.Config, _compose(overrides))
+        return checked(schema.Config, compose_tree(overrides))
     return _compose_plain(root, overrides)
 
 
@@ -70,7 +73,7 @@ def _compose_evaluation(overrides: Sequence[str]) -> schema.EvaluateConfig:
         return request
     if not any(override in known for override in of_data):
         raise UsageError(f"{of_data[0]}: say which data as well, data=<{'|'.join(groups()['data'])}>")
-    return replace(request, other_data=checked(schema.Config, _compose(of_data)).data)
+    return replace(request, other_data=checked(schema.Config, compose_tree(of_data)).data)
 
 
 def _compose_plain(root: str, overrides: Sequence[str]) -> Any:
@@ -79,7 +82,7 @@ def _compose_plain(root: str, overrides: Sequence[str]) -> Any:
     return checked(ROOTS[root], {**plain, **dict(override.split("=", 1) for override in overrides)})
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
+def compose_tree(overrides: Sequence[str]) -> DictConfig:
     """Let Hydra compose a training run, with the user's own folder of groups behind the shipped ones."""
     own = [f"hydra.searchpath=[file://{folder}]" for folder in _own_folder()]
     try:
@@ -87,35 +90,6 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
             return compose("train", overrides=[*own, *map(_for_hydra, overrides)])
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_first_line(error)) from error
-
-
-def compose_ablation(name: str, overrides: Sequence[str]) -> tuple[schema.AblationConfig, list[str]]:
-    """Read a grid of `configs/ablation`, with the overrides that are its own; the others are for its runs.
-
-    Raises:
-        UsageError: there is no such grid, or an override is wrong.
-    """
-    known = groups()["ablation"]
-    if name not in known:
-        raise UsageError(f"no grid named '{name}'.{did_you_mean(name, known)} There are {', '.join(known)}")
-    own_keys = {entry.name for entry in fields(schema.AblationConfig)}
-    if any(override.startswith("seed=") for override in overrides):
-        raise UsageError("a grid runs over several seeds; write seeds=[0,1]")
-    own = [override for override in overrides if override.partition("=")[0] in own_keys]
-    rest = [override for override in overrides if override not in own]
-    for override in rest:
-        check_override("train", override)
-    composed = _compose([f"+ablation={name}", *(f"ablation.{override}" for override in own)]).ablation
-    grid = checked(schema.AblationConfig, composed)
-    if not grid.seeds or not grid.rows:
-        raise UsageError(f"{'rows' if grid.seeds else 'seeds'}: a grid needs at least one")
-    for reference in grid.references:
-        if reference not in grid.rows:
-            raise UsageError(
-                f"references: there is no row '{reference}'.{did_you_mean(reference, grid.rows)} "
-                f"There are {', '.join(grid.rows)}"
-            )
-    return grid, rest
 
 
 def checked(kind: type[T], config: DictConfig | Mapping[str, Any]) -> T:
@@ -251,6 +225,10 @@ def _check_values(value: Any, prefix: str) -> None:
         key, item = f"{prefix}{entry.name}", getattr(value, entry.name)
         if is_dataclass(item):
             _check_values(item, f"{key}.")
+        elif isinstance(item, dict):
+            for name, member in item.items():
+                if is_dataclass(member):
+                    _check_values(member, f"{key}.{name}.")
         elif item is not None:
             for each in item if isinstance(item, list) else [item]:
                 _check_value(key, each, entry.metadata)
@@ -275,4 +253,4 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-__all__ = ["check_override", "checked", "compose_ablation", "compose_config", "groups", "load_stage"]
+__all__ = ["check_override", "checked", "compose_config", "compose_tree", "groups", "load_stage"]

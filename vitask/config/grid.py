@@ -95,7 +95,7 @@ def _check_names(grid: AblationConfig) -> None:
     named = [("references", row) for row in grid.references]
     named += [("embedded", row) for row in grid.embedded if row != EVERY_ROW]
     named += [(f"evaluations.{name}.rows", row) for name, spec in grid.evaluations.items() for row in spec.rows or ()]
-    effects = [(f"effects.{name}", place) for name, effect in grid.effects.items() for place in (effect.of, effect.over)]
+    effects = [(f"effects.{name}", at) for name, effect in grid.effects.items() for at in (effect.of, effect.over)]
     shown = [(f"shown.{name}", place) for name, place in grid.shown.items()]
     for key, place in effects + shown:
         if not 1 <= len(place) <= 3:

@@ -7,77 +7,10 @@ from typing import Any, Optional
 
 from omegaconf import MISSING
 
+from vitask.config.data_schema import DataConfig
+from vitask.config.options import folder_word, one_of, within
+
 # OmegaConf reads these annotations at run time, on Python 3.10 too: Optional[X], not X | None.
-
-
-def one_of(*choices: str) -> Any:
-    """Declare a text option with a fixed set of values."""
-    return field(default=MISSING, metadata={"choices": choices})
-
-
-def within(low: float, high: float | None = None) -> Any:
-    """Declare a number option with a range, ends included."""
-    return field(default=MISSING, metadata={"range": (low, high)})
-
-
-def folder_word() -> Any:
-    """Declare a text option that becomes part of a folder's name."""
-    return field(default=MISSING, metadata={"pattern": r"\w[\w. -]*"})
-
-
-@dataclass
-class InstructionConfig:
-    """What the VLM is asked."""
-
-    template: str = MISSING
-    incomplete_template: str = MISSING
-    complete: bool = MISSING
-
-
-@dataclass
-class ColumnsConfig:
-    """Which column of a table holds what."""
-
-    image: Optional[str] = MISSING  # noqa: UP045
-    label: Optional[str] = MISSING  # noqa: UP045
-    split: Optional[str] = MISSING  # noqa: UP045
-    group: Optional[str] = MISSING  # noqa: UP045
-    id: Optional[str] = MISSING  # noqa: UP045
-    label_separator: Optional[str] = MISSING  # noqa: UP045
-
-
-@dataclass
-class DataConfig:
-    """Which task, under which conditions."""
-
-    source: str = one_of(
-        "digits", "medmnist", "image_folder", "table", "hub", "ham10000", "aptos2019", "idrid", "messidor", "mixture"
-    )
-    name: Optional[str] = folder_word()  # noqa: UP045
-    root: Optional[str] = MISSING  # noqa: UP045
-    path: Optional[str] = MISSING  # noqa: UP045
-    subset: Optional[str] = MISSING  # noqa: UP045
-    revision: Optional[str] = MISSING  # noqa: UP045
-    size: Optional[int] = within(1)  # noqa: UP045
-    modality: Optional[str] = MISSING  # noqa: UP045
-    label_texts: Any = MISSING
-    label_file: Optional[str] = MISSING  # noqa: UP045
-    raw_labels: bool = MISSING
-    ordinal: Optional[bool] = MISSING  # noqa: UP045
-    separator: str = MISSING
-    no_finding: str = MISSING
-    download: bool = MISSING
-    columns: ColumnsConfig = MISSING
-    splits: dict[str, Any] = MISSING
-    fractions: list[float] = MISSING
-    split_seed: int = within(0)
-    corrupt: str = one_of("fail", "skip")
-    allow_missing: bool = MISSING
-    label_noise: float = within(0, 0.99)
-    imbalance: float = within(0, 1)
-    train_fraction: float = within(0, 1)
-    members: Optional[dict[str, Any]] = MISSING  # noqa: UP045
-    instruction: InstructionConfig = MISSING
 
 
 @dataclass
@@ -110,14 +43,19 @@ class OptimConfig:
 class TSMConfig:
     """The task-specific model."""
 
+    tune: str = one_of("all", "head", "none")
     name: str = MISSING
     pretrained: bool = MISSING
     checkpoint: Optional[str] = MISSING  # noqa: UP045
     model_args: dict[str, Any] = MISSING
     input: dict[str, Any] = MISSING
     augment: Optional[dict[str, Any]] = MISSING  # noqa: UP045
+    mixup: float = within(0)
+    cutmix: float = within(0)
     label_smoothing: float = within(0, 1)
     balanced: bool = MISSING
+    ema: Optional[float] = within(0, 1)  # noqa: UP045
+    folds: Optional[int] = within(2)  # noqa: UP045
     optim: OptimConfig = MISSING
 
 
@@ -142,6 +80,8 @@ class ExemplarConfig:
     """What of the TSM the VLM sees, and where."""
 
     features: str = one_of("cls", "patches")
+    table: Optional[str] = MISSING  # noqa: UP045
+    content: str = one_of("image", "shuffled", "constant")
     position: str = one_of("after_image", "before_assistant", "replace_image")
 
 
@@ -166,6 +106,9 @@ class LoraConfig:
 class RDAConfig:
     """Options of response distribution alignment."""
 
+    teacher: str = one_of("exemplar", "labels")
+    smoothing: float = within(1e-6, 1)
+    mask: str = one_of("none", "teacher_right")
     temperature: float = within(1e-6)
     direction: str = one_of("student_first", "teacher_first")
     detach_teacher: bool = MISSING
@@ -180,13 +123,15 @@ class CRTConfig:
     negatives: str = one_of("dataset", "batch")
     group: Optional[int] = within(2)  # noqa: UP045
     disjoint: bool = MISSING
+    ramp: float = within(0, 1)
 
 
 @dataclass
 class ClosedSetConfig:
-    """Options of closed-set ranking and alignment."""
+    """Options of closed-set ranking, alignment and image ranking."""
 
     temperature: float = within(1e-6)
+    teacher: str = one_of("in_sample", "out_of_fold")
     teacher_temperature: float = within(1e-6)
     limit: Optional[int] = within(2)  # noqa: UP045
 
@@ -201,6 +146,7 @@ class ObjectiveConfig:
     beta: float = within(0)
     ranking: float = within(0)
     csa: float = within(0)
+    image_ranking: float = within(0)
     reduction: str = one_of("token", "sequence")
     rda: RDAConfig = MISSING
     crt: CRTConfig = MISSING
@@ -212,7 +158,9 @@ class StageConfig:
     """What one run trains, and from where."""
 
     name: str = MISSING
-    terms: list[str] = field(default=MISSING, metadata={"choices": ("vanilla", "ep", "rda", "crt", "ranking", "csa")})
+    terms: list[str] = field(
+        default=MISSING, metadata={"choices": ("vanilla", "ep", "rda", "crt", "ranking", "csa", "image_ranking")}
+    )
     init_from: Optional[str] = MISSING  # noqa: UP045
     train_connector: bool = MISSING
     pipeline: list[str] = MISSING
@@ -271,7 +219,13 @@ class EvaluateConfig:
     exemplar: str = one_of("on", "off", "both")
     data: Optional[str] = MISSING  # noqa: UP045
     tsm: Optional[str] = MISSING  # noqa: UP045
+    exemplar_table: Optional[str] = MISSING  # noqa: UP045
+    exemplar_content: Optional[str] = one_of("image", "shuffled", "constant")  # noqa: UP045
     other_data: Optional[DataConfig] = None  # noqa: UP045
+    tuned: bool = MISSING
+    ranking: bool = MISSING
+    contrast: float = within(0)
+    probe: Optional[str] = MISSING  # noqa: UP045
     generate: bool = MISSING
     batch_size: int = within(1)
     device: str = one_of("auto", "cpu")
@@ -284,7 +238,40 @@ class PredictConfig:
 
     run: str = MISSING
     exemplar: str = one_of("on", "off")
+    exemplar_table: Optional[str] = MISSING  # noqa: UP045
     set: Optional[str] = MISSING  # noqa: UP045
+    batch_size: int = within(1)
+    device: str = one_of("auto", "cpu")
+
+
+@dataclass
+class ExportConfig:
+    """One export of a finished run."""
+
+    run: str = MISSING
+    to: str = one_of("adapter", "merged", "bundle")
+    out: Optional[str] = MISSING  # noqa: UP045
+    samples: int = within(1)
+    push: Optional[str] = MISSING  # noqa: UP045
+    private: bool = MISSING
+    device: str = one_of("auto", "cpu")
+    overwrite: bool = MISSING
+
+
+@dataclass
+class ReportConfig:
+    """One report over runs and grids."""
+
+    out: str = MISSING
+    examples: int = within(0)
+
+
+@dataclass
+class CompareConfig:
+    """One comparison of finished runs."""
+
+    split: str = one_of("train", "val", "test")
+    exemplar: str = one_of("on", "off")
     batch_size: int = within(1)
     device: str = one_of("auto", "cpu")
 
@@ -304,14 +291,42 @@ class BenchConfig:
 
 
 @dataclass
+class EvaluationSpec:
+    """One evaluation of a grid's runs."""
+
+    on: list[str] = field(default_factory=list)
+    plug: bool = False
+    options: list[str] = field(default_factory=list)
+    rows: Optional[list[str]] = None  # noqa: UP045
+
+
+@dataclass
+class EffectSpec:
+    """A difference that a grid shows, or does not."""
+
+    of: list[str] = MISSING
+    over: list[str] = MISSING
+    metric: str = MISSING
+    expected: str = one_of("up", "down", "none")
+
+
+@dataclass
 class AblationConfig:
-    """A grid of runs: rows times seeds."""
+    """A grid of runs: rows times seeds, each run evaluated in one or several ways."""
 
     title: str = MISSING
     conditions: str = MISSING
     references: list[str] = MISSING
     base: list[str] = MISSING
+    embedded: dict[str, list[str]] = MISSING
     rows: dict[str, list[str]] = MISSING
+    evaluations: dict[str, EvaluationSpec] = MISSING
+    effects: dict[str, EffectSpec] = MISSING
+    columns: dict[str, str] = MISSING
+    layout: str = one_of("rows", "sets")
+    figure: str = one_of("none", "bars", "radar", "densities")
+    shown: dict[str, list[str]] = MISSING
+    paper: Optional[str] = MISSING  # noqa: UP045
     seeds: list[int] = MISSING
     split: str = one_of("train", "val", "test")
     generate: bool = MISSING

@@ -21,7 +21,7 @@ from vitask.config.grid import EVERY_ROW
 from vitask.errors import VitaskError
 from vitask.runs.evaluation_request import folder_name
 from vitask.runs.folder import RunFolder, read_json, write_json, write_text
-from vitask.runs.identity import at_stage, needs_exemplar, run_folder
+from vitask.runs.identity import at_stage, needs_exemplar, needs_tsm, run_folder
 
 if TYPE_CHECKING:
     from vitask.config.schema import AblationConfig, Config, EvaluateConfig, EvaluationSpec
@@ -47,9 +47,7 @@ def ablate(name: str, grid: AblationConfig, overrides: Sequence[str]) -> Path:
     folder = Path(plans[grid.seeds[0]][0].config.out).expanduser() / "ablations" / name
     folder.mkdir(parents=True, exist_ok=True)
     results = {str(seed): rows for seed, rows in _run_all(plans, grid, folder).items()}
-    write_json(
-        folder / RESULTS, {"name": name, "grid": asdict(grid), "overrides": list(overrides), "results": results}
-    )
+    write_json(folder / RESULTS, {"name": name, "grid": asdict(grid), "overrides": list(overrides), "results": results})
     write_results(folder)
     return folder
 
@@ -168,9 +166,15 @@ def _end_with(parent: int) -> None:
 
 
 def _run_seed(rows: Sequence[Plan], log: str, done: Any) -> dict[str, list[dict[str, Any]]]:
-    """Train and evaluate all rows of one seed, what they print going to a log file."""
+    """Train and evaluate all rows of one seed, what they print going to a log file.
+
+    TSMs come first, so that their figures stand beside every row, those that need none too.
+    """
     results = {}
     with Path(log).open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+        for plan in rows:
+            if needs_tsm(plan.config):
+                train_missing(at_stage(plan.config, "tsm"))
         for plan in rows:
             results[plan.row] = plan.run()
             done.put(plan.row)

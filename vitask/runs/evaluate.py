@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from rich.progress import track
 
 from vitask.config.build import build_task
-from vitask.data import label_ranges, members_of
+from vitask.config.exemplars import build_tsm_exemplars
+from vitask.data import DatasetNegatives, label_ranges, members_of
 from vitask.errors import UsageError, VitaskError
 from vitask.evaluation.closed_set import answer_images
+from vitask.evaluation.contrast import blank_scores, contrasted
+from vitask.evaluation.head import classify_images
+from vitask.evaluation.ranking import rank_images, ranking_metrics
 from vitask.runs.evaluate_set import SetEvaluation
-from vitask.runs.features import exemplar_table
+from vitask.runs.evaluation_request import folder_name, is_done, modes, parts_to_compute
+from vitask.runs.exemplars import exemplar_notes, image_set, open_exemplars, with_asked_exemplars
 from vitask.runs.folder import RunFolder, Stopwatch, read_json, say, write_json
-from vitask.runs.identity import needs_exemplar
+from vitask.runs.identity import exemplar_from_tsm, is_head, with_hint
+from vitask.runs.probe import probe
+from vitask.runs.questions import asked_of_each
 from vitask.runs.train_tsm import probabilities
 from vitask.runs.tuned import (
     TunedVLM,
@@ -31,8 +38,11 @@ from vitask.runs.tuned import (
     load_run_tsm,
     load_tuned,
     pick_device,
+    require_head,
     tsm_folder,
 )
+from vitask.runs.tuned_head import head_probabilities, load_classifier
+from vitask.tsm import Rows
 from vitask.vlm.prompts import PromptTable
 
 if TYPE_CHECKING:
@@ -40,66 +50,39 @@ if TYPE_CHECKING:
 
     from vitask.config.schema import Config, EvaluateConfig
     from vitask.data import TaskData
-    from vitask.tsm import TSM, ExemplarTable
+    from vitask.tsm import ExemplarSource, TSMExemplars
+    from vitask.vlm.classifier import VLMClassifier
 
-FIGURES = ("accuracy", "macro_f1", "auc", "log_likelihood", "invalid_rate")
+FIGURES = (
+    *("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auc", "average_precision", "log_likelihood"),
+    *("brier", "ece", "label_accuracy", "kappa", "mae", "invalid_rate"),
+)
+RANKING = ("pairs_right", "positive_mean", "negative_mean", "gap")
 
 
 def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
     """Evaluate a run in every mode that was asked for, and return the metrics, one a mode.
 
-    Modes are `off` and `on` (without and with the exemplar) for a VLM, `tsm` for a TSM run. What was evaluated before
-    is read, not repeated, unless `overwrite`.
+    Modes are `off` and `on` (without and with the exemplar) for a VLM, `untuned` for the VLM before it was tuned, `tsm`
+    for a TSM run. With `probe` it is that alone. What was evaluated before is read, not repeated, unless `overwrite`.
 
     Raises:
         UsageError: there is no run, or it cannot do what was asked.
         VitaskError: the run is not finished, or something of it is missing, damaged or changed.
     """
     run, config = finished_run(request.run)
-    if request.tsm is not None and not needs_exemplar(config):
-        raise UsageError(f"tsm={request.tsm}: {request.run} sees no exemplar, so there is no TSM to replace")
-    results = {mode: run.path / "eval" / _name(request, mode) for mode in _modes(request, config)}
-    missing = [mode for mode, folder in results.items() if request.overwrite or not _done(mode, folder, request)]
+    require_head(run, config)
+    if request.probe is not None:
+        return [probe(run, config, request)]
+    config = with_asked_exemplars(config, request)
+    request = replace(request, generate=request.generate and not is_head(config))
+    results = {mode: run.path / "eval" / folder_name(request, mode) for mode in modes(request, config)}
+    missing = [mode for mode, folder in results.items() if request.overwrite or not is_done(mode, folder, request)]
     if missing:
         evaluation = Evaluation(run, config, request, with_exemplar="on" in missing)
         for mode in missing:
             evaluation.write(mode, results[mode])
     return [read_json(folder / "metrics.json") for folder in results.values()]
-
-
-def _name(request: EvaluateConfig, mode: str) -> str:
-    """Name the folder of an evaluation after all that it depends on."""
-    parts = [f"{request.split}-{mode}"]
-    if request.other_data is not None:
-        text = json.dumps(asdict(request.other_data), sort_keys=True, default=str)
-        parts.append(f"data-{request.other_data.source}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
-    for key, path in (("data", request.data), ("tsm", request.tsm)):
-        if path is not None:
-            run = Path(path).expanduser().resolve()
-            parts.append(f"{key}-{run.parent.name}-{run.name}")
-    return "_".join(parts)
-
-
-def _modes(request: EvaluateConfig, config: Config) -> list[str]:
-    if config.stage.name == "tsm":
-        return ["tsm"]
-    able = ["off", "on"] if needs_exemplar(config) else ["off"]
-    if request.exemplar == "both":
-        return able
-    if request.exemplar not in able:
-        raise UsageError(f"exemplar=on: {request.run} was trained without exemplar, so it has no connector")
-    return [request.exemplar]
-
-
-def _done(mode: str, folder: Path, request: EvaluateConfig) -> bool:
-    """Whether an evaluation is there that holds what is asked for, and is younger than the other runs in it."""
-    path = folder / "metrics.json"
-    if not path.is_file():
-        return False
-    others = [Path(run).expanduser() / "summary.json" for run in (request.data, request.tsm) if run is not None]
-    if any(other.is_file() and other.stat().st_mtime > path.stat().st_mtime for other in others):
-        return False
-    return mode == "tsm" or not request.generate or "generated" in read_json(path)
 
 
 class Evaluation:
@@ -112,29 +95,42 @@ class Evaluation:
         self.request = request
         self.device = pick_device(request.device)
         self.task = self._load_task()
+        self.shown = image_set(self.task, request.split)
         self.tsm = self._load_tsm()
-        self.tables = [self._table(member) for member in members_of(self.task)]
+        self.logits = self.tsm.logits(self.shown) if self.tsm else None
 
     def write(self, mode: str, folder: Path) -> None:
         """Evaluate one mode and write its files, the `metrics.json` of the whole last."""
         watch = Stopwatch()
-        frame = {
-            "run": self.run.path.name,
-            "split": self.request.split,
-            "mode": mode,
-            "conditions": dict(self.task.notes),
-        }
+        parts = parts_to_compute(mode, folder, self.request)
         members = members_of(self.task)
-        evaluations = [self._evaluate(number, mode) for number in range(len(members))]
-        if len(members) == 1:
-            metrics = evaluations[0].write(folder, frame)
+        folders = [folder / member.name for member in members] if len(members) > 1 else [folder]
+        sets = {}
+        for number, (member, place) in enumerate(zip(members, folders, strict=True)):
+            place.mkdir(parents=True, exist_ok=True)
+            with self.tuned.vlm.untuned() if mode == "untuned" else nullcontext():
+                ranking = {"ranking": self._rank(number, mode, place)} if "ranking" in parts else {}
+                evaluation = self._evaluate(number, mode, "generated" in parts)
+            sets[member.name] = evaluation.write(place, {**self._frame(mode), **ranking})
+        if len(members) > 1:
+            mean = mean_metrics(list(sets.values()))
+            metrics = {**self._frame(mode), **mean, "labels": list(self.task.labels), "sets": sets}
+            if "ranking" in parts:
+                write_json(folder / "ranking.json", _joined([read_json(place / "ranking.json") for place in folders]))
         else:
-            sets = {
-                member.name: each.write(folder / member.name, frame)
-                for member, each in zip(members, evaluations, strict=True)
-            }
-            metrics = {**frame, **mean_metrics(list(sets.values())), "labels": list(self.task.labels), "sets": sets}
+            (metrics,) = sets.values()
         write_json(folder / "metrics.json", {**metrics, "seconds": watch.seconds()})
+
+    def _frame(self, mode: str) -> dict[str, Any]:
+        """What frames the figures: run, split, mode and conditions."""
+        weight = self.request.contrast
+        conditions = {**self.task.notes, **(exemplar_notes(self.config) if mode == "on" else {})}
+        if weight:
+            conditions["contrastive decoding"] = (
+                f"{1 + weight:g} log p(answer | image) - {weight:g} log p(answer | grey image)"
+            )
+        frame = {"run": self.run.path.name, "split": self.request.split, "mode": mode, "conditions": conditions}
+        return {**frame, "contrast": weight} if weight else frame
 
     def _load_task(self) -> TaskData:
         """The run's data, or other data that must ask for the same answers."""
@@ -153,65 +149,111 @@ class Evaluation:
             )
         return task
 
-    def _load_tsm(self) -> TSM | None:
+    def _load_tsm(self) -> TSMExemplars | None:
         """The run's TSM; for a VLM that answers without one, the TSM of the same settings if it happens to be there."""
-        if self.request.tsm is not None:
-            return load_run_tsm(Path(self.request.tsm).expanduser(), self.task.labels)
-        folder = tsm_folder(self.run, self.config)
-        optional = self.config.stage.name != "tsm" and not self.with_exemplar
+        folder = tsm_folder(self.run, self.config) if self.request.tsm is None else Path(self.request.tsm).expanduser()
+        optional = not (
+            self.request.tsm is not None
+            or self.config.stage.name == "tsm"
+            or with_hint(self.config)
+            or (self.with_exemplar and exemplar_from_tsm(self.config))
+        )
+        if optional and self.config.tsm.tune == "none":
+            return None
         if optional and not RunFolder(folder).finished:
             say("the TSM of these settings is not trained (stage=tsm), so its figures are left out")
             return None
-        return load_run_tsm(folder, self.task.labels)
+        return build_tsm_exemplars(self.config, load_run_tsm(folder, self.task.labels), self.device)
 
-    def _table(self, member: TaskData) -> ExemplarTable | None:
-        if self.tsm is None:
-            return None
-        return exemplar_table(self.tsm, member, self.request.split, self.config, self.device)
-
-    def _evaluate(self, number: int, mode: str) -> SetEvaluation:
+    def _evaluate(self, number: int, mode: str, with_text: bool) -> SetEvaluation:
         member, split = members_of(self.task)[number], self.request.split
         tsm = self._tsm_probabilities(number)
         if mode == "tsm":
             return SetEvaluation(member, split, tsm)
-        likelihoods, texts = self._answer(number, mode)
+        if is_head(self.config):
+            return SetEvaluation(member, split, tsm, head_probabilities=self._classify(number))
+        likelihoods, texts = self._answer(number, mode, with_text)
         return SetEvaluation(member, split, tsm, self.tuned.members[number].answers, likelihoods, texts)
 
     def _tsm_probabilities(self, number: int) -> Tensor | None:
-        """The TSM's probabilities of one data set's labels."""
-        table, labels = self.tables[number], label_ranges(self.task)[number]
-        if table is None:
+        """The TSM's probabilities of one data set's labels, if it has a head."""
+        rows, labels = self.shown.sets[number], label_ranges(self.task)[number]
+        if self.logits is None:
             return None
-        logits = torch.stack([table.logits[row] for row in range(len(table))])[:, labels.start : labels.stop]
+        logits = self.logits[rows.start : rows.stop, labels.start : labels.stop].clone()
         return probabilities(logits, members_of(self.task)[number].multi_label)
+
+    @cached_property
+    def exemplars(self) -> ExemplarSource | None:
+        """What gives the exemplars, if they are to be shown."""
+        if not self.with_exemplar:
+            return None
+        return open_exemplars(self.run, self.config, self.request, self.tsm)
 
     @cached_property
     def tuned(self) -> TunedVLM:
         """The VLM, loaded on first use."""
-        return load_tuned(self.run, self.config, self.device, tsm=self.tsm if self.with_exemplar else None)
+        return load_tuned(self.run, self.config, self.device, exemplars=self.exemplars)
+
+    @cached_property
+    def head(self) -> VLMClassifier:
+        """The VLM with its linear head, if it has one."""
+        return load_classifier(self.run, self.tuned)
 
     @cached_property
     def prompts(self) -> list[PromptTable]:
         """Each data set's prompts, shared by the modes."""
+        asked = asked_of_each(self.tuned.members, self.shown.sets, self.logits)
         return [
-            PromptTable(member.splits[self.request.split]["image"], self.tuned.prompter, answers.instruction)
-            for member, answers in zip(members_of(self.task), self.tuned.members, strict=True)
+            PromptTable(member.splits[self.request.split]["image"], self.tuned.prompter, asked[rows.start : rows.stop])
+            for member, rows in zip(members_of(self.task), self.shown.sets, strict=True)
         ]
 
-    def _answer(self, number: int, mode: str) -> tuple[Tensor, list[str]]:
+    def _answer(self, number: int, mode: str, with_text: bool) -> tuple[Tensor, list[str]]:
         """Candidate log-likelihoods and generated texts of one data set's split."""
-        tuned, prompts = self.tuned, self.prompts[number]
+        tuned, prompts, size = self.tuned, self.prompts[number], self.request.batch_size
         batches = answer_images(
             tuned.vlm,
             tuned.prompter,
             prompts,
             tuned.responses(number),
-            exemplars=self.tables[number].features if mode == "on" else None,
-            batch_size=self.request.batch_size,
-            with_text=self.request.generate,
+            exemplars=Rows(self.exemplars(self.shown), self.shown.sets[number]) if mode == "on" else None,
+            batch_size=size,
+            with_text=with_text,
         )
-        scores, texts = zip(*_tracked(batches, len(prompts), self.request.batch_size, mode), strict=True)
-        return torch.cat(scores), [text for batch in texts for text in batch]
+        parts, texts = zip(*_tracked(batches, len(prompts), size, f"exemplar {mode}"), strict=True)
+        scores = torch.cat(parts)
+        if self.request.contrast:
+            blank = blank_scores(tuned.vlm, prompts, tuned.responses(number), batch_size=size)
+            scores = contrasted(scores, blank, self.request.contrast)
+        return scores, [text for batch in texts for text in batch]
+
+    def _classify(self, number: int) -> Tensor:
+        """The head's probabilities of one data set's labels."""
+        prompts, size = self.prompts[number], self.request.batch_size
+        batches = classify_images(self.head, self.tuned.prompter, prompts, batch_size=size)
+        return head_probabilities(self.tuned.members[number], _tracked(batches, len(prompts), size, "linear head"))
+
+    def _rank(self, number: int, mode: str, folder: Path) -> dict[str, float]:
+        """Write the probabilities of every pair of one data set's split, and return their figures."""
+        member, tuned, prompts = members_of(self.task)[number], self.tuned, self.prompts[number]
+        answers, crt = member.splits[self.request.split]["answer"][:], self.config.objective.crt
+        label_sets = [answer.labels for answer in member.answers] if crt.disjoint else None
+        texts = [prompts.instruction(row) for row in range(len(prompts))]
+        asked = np.unique(texts, return_inverse=True)[1]
+        negatives = DatasetNegatives(answers, asked, self.config.seed, label_sets)
+        drawn = negatives.draw(0, range(len(answers)), answers, asked)
+        pairs = [(sample, image) for sample, image in enumerate(drawn) if image >= 0]
+        if not pairs:
+            raise UsageError(f"ranking=true: all images of {member.name}'s {self.request.split} split have one answer")
+        responses = [tuned.prompter.response(member.answers[answer].text) for answer in answers]
+        size, found = self.request.batch_size, {}
+        batches = rank_images(tuned.vlm, tuned.prompter, prompts, responses, drawn, batch_size=size)
+        for batch in _tracked(batches, len(prompts), size, f"ranking, {mode}"):
+            found |= batch
+        positive, negative = [found[sample, sample] for sample, _ in pairs], [found[pair] for pair in pairs]
+        write_json(folder / "ranking.json", {"positive": positive, "negative": negative})
+        return ranking_metrics(positive, negative)
 
 
 def mean_metrics(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -224,10 +266,10 @@ def mean_metrics(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     means: dict[str, Any] = {"samples": sum(each["samples"] for each in sets)} if "samples" in sets[0] else {}
     means |= {
         name: statistics.mean(each[name] for each in sets)
-        for name in FIGURES
+        for name in (*FIGURES, *RANKING)
         if all(isinstance(each.get(name), float) and not math.isnan(each[name]) for each in sets)
     }
-    for part in ("generated", "tsm", "majority"):
+    for part in ("generated", "ranking", "tsm", "averaged", "majority"):
         if all(each.get(part) for each in sets):
             means[part] = mean_metrics([each[part] for each in sets])
         elif part in sets[0]:
@@ -235,11 +277,15 @@ def mean_metrics(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return means
 
 
+def _joined(pairs: Sequence[Mapping[str, list[float]]]) -> dict[str, list[float]]:
+    """The pairs of several data sets, one set behind the other."""
+    return {key: [value for each in pairs for value in each[key]] for key in pairs[0]}
+
+
 def _shown(label_sets: Sequence[Sequence[str]]) -> str:
     return "; ".join(", ".join(labels) for labels in label_sets)
 
 
-def _tracked(batches: Iterator[Any], samples: int, batch_size: int, mode: str) -> Iterator[Any]:
+def _tracked(batches: Iterator[Any], samples: int, batch_size: int, description: str) -> Iterator[Any]:
     """Show a progress bar over the batches."""
-    total = -(-samples // batch_size)
-    return track(batches, description=f"exemplar {mode}", total=total)
+    return track(batches, description=description, total=-(-samples // batch_size))

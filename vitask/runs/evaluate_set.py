@@ -5,14 +5,25 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vitask.evaluation.calibration import reliability_bins
 from vitask.evaluation.closed_set import label_probabilities
-from vitask.evaluation.metrics import grade_metrics, label_metrics, set_metrics
+from vitask.evaluation.metrics import (
+    Predictions,
+    class_metrics,
+    confusions,
+    grade_metrics,
+    predictions_of,
+    score_metrics,
+    set_metrics,
+)
 from vitask.evaluation.parsing import AnswerParser
+from vitask.evaluation.uncertainty import bootstrap_intervals
 from vitask.runs.folder import write_json, write_text
 from vitask.training.tsm_data import label_targets
 
@@ -32,6 +43,7 @@ class SetEvaluation:
         candidates: the answers that the VLM chose from, each a text and its labels.
         likelihoods: of them `(N, candidates)`; without a VLM the TSM is what is evaluated.
         texts: generated answers, if any.
+        head_probabilities: `(N, labels)` of a linear head on the VLM, which answers in no words and then is evaluated.
     """
 
     def __init__(
@@ -42,6 +54,7 @@ class SetEvaluation:
         candidates: Sequence[tuple[str, tuple[int, ...]]] = (),
         likelihoods: Tensor | None = None,
         texts: list[str] | None = None,
+        head_probabilities: Tensor | None = None,
     ) -> None:
         self.task = task
         self.split = split
@@ -50,61 +63,82 @@ class SetEvaluation:
         self.candidates = candidates
         self.likelihoods = likelihoods
         self.texts = texts
-        if likelihoods is None:
-            self.scores = tsm_probabilities
-        else:
-            self.scores = label_probabilities(likelihoods, [labels for _, labels in candidates], len(task.labels))
+        self.head_probabilities = head_probabilities
 
     def metrics(self) -> dict[str, Any]:
-        """Return the figures, those of the TSM and the majority class among them."""
-        tsm = self.tsm_probabilities
+        """Return the figures, those of the TSM, of its mean with the VLM and of the majority class among them."""
+        own, labels = self.predictions, list(self.task.labels)
         return {
             "samples": len(self.targets),
-            **self._score(self.scores, self.likelihoods),
-            **({"generated": self._score_texts(self.texts)} if self.texts else {}),
-            "tsm": label_metrics(self.targets, tsm, self.task.multi_label) if tsm is not None else None,
+            **self._figures(own),
+            **({"generated": self._score_texts()} if self.texts else {}),
+            **self._controls(),
             "majority": self._majority(),
-            "labels": list(self.task.labels),
+            "labels": labels,
+            "per_class": class_metrics(own, labels),
+            **confusions(own, labels),
+            "reliability": reliability_bins(own.truth, own.scores, own.multi_label),
+            **({"answers": self._label_sets()} if self.task.multi_label else {}),
         }
 
     def write(self, folder: Path, frame: dict[str, Any]) -> dict[str, Any]:
         """Write `predictions.csv` and, last, `metrics.json` with what frames the figures; return the metrics."""
         metrics = {**frame, **self.metrics()}
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "predictions.csv", self._predictions(self.scores, self.likelihoods, self.texts))
+        write_text(folder / "predictions.csv", self._csv())
         write_json(folder / "metrics.json", metrics)
         return metrics
 
-    def _score(self, scores: Tensor, likelihoods: Tensor | None) -> dict[str, float]:
-        """Figures of label probabilities; a multi-label VLM answers with its likeliest label set."""
-        metrics = label_metrics(self.targets, scores, self.task.multi_label)
-        if self.task.ordinal and not self.task.multi_label:
-            metrics |= grade_metrics(self.targets.numpy(), scores.argmax(-1).numpy())
-        if self.task.multi_label and likelihoods is not None:
-            chosen = [self.candidates[place][1] for place in likelihoods.argmax(-1).tolist()]
-            metrics |= set_metrics(self.targets.numpy() > 0.5, self._sets(chosen))
-        return metrics
+    @cached_property
+    def predictions(self) -> Predictions:
+        """What is evaluated: the VLM's likeliest answers, or what its head says, without a VLM what the TSM says."""
+        if self.likelihoods is None:
+            return self._of(self.tsm_probabilities if self.head_probabilities is None else self.head_probabilities)
+        sets = [labels for _, labels in self.candidates]
+        scores = label_probabilities(self.likelihoods, sets, len(self.task.labels))
+        chosen = self._sets(sets)[self.likelihoods.double().numpy().argmax(-1)]
+        return predictions_of(self.targets, scores, self.task.multi_label, chosen)
 
-    def _score_texts(self, texts: list[str]) -> dict[str, float]:
-        """Figures of generated answers, and the share of them that is no answer of the set."""
-        parsed = self._parse(texts)
-        invalid = sum(answer is None for answer in parsed) / len(parsed)
-        said = self._sets([() if answer is None else self.task.answers[answer].labels for answer in parsed])
-        return {**set_metrics(self._truth(), said), "invalid_rate": invalid}
-
-    def _parse(self, texts: list[str]) -> list[int | None]:
+    @cached_property
+    def parsed(self) -> list[int | None]:
+        """What each generated text was read as, an index into the task's answers."""
         answers = self.task.answers
         parser = AnswerParser([answer.text for answer in answers], [answer.synonyms for answer in answers])
-        return [parser(text) for text in texts]
+        return [parser(text) for text in self.texts or ()]
 
-    def _majority(self) -> dict[str, float]:
+    def _of(self, probabilities: Tensor) -> Predictions:
+        return predictions_of(self.targets, probabilities, self.task.multi_label)
+
+    def _figures(self, predictions: Predictions) -> dict[str, Any]:
+        """Figures of label probabilities, with their intervals."""
+        metrics = {**set_metrics(predictions), **score_metrics(predictions)}
+        if self.task.ordinal and not self.task.multi_label:
+            metrics |= grade_metrics(predictions)
+        return {**metrics, "intervals": bootstrap_intervals(predictions)}
+
+    def _controls(self) -> dict[str, Any]:
+        """Figures of the TSM, and of the mean of its label probabilities and the VLM's."""
+        tsm = self.tsm_probabilities
+        if tsm is None:
+            return {"tsm": None, "averaged": None}
+        if self.likelihoods is None and self.head_probabilities is None:
+            return {"tsm": self._figures(self.predictions), "averaged": None}
+        mean = (tsm.double() + tsm.new_tensor(self.predictions.scores).double()) / 2
+        return {"tsm": self._figures(self._of(tsm)), "averaged": self._figures(self._of(mean))}
+
+    def _score_texts(self) -> dict[str, float]:
+        """Figures of generated answers, and the share of them that is no answer of the set."""
+        invalid = sum(answer is None for answer in self.parsed) / len(self.parsed)
+        said = self._sets([() if answer is None else self.task.answers[answer].labels for answer in self.parsed])
+        answered = Predictions(self.predictions.truth, said, self.task.multi_label)
+        return {**set_metrics(answered), "invalid_rate": invalid}
+
+    def _majority(self) -> dict[str, Any]:
         """Figures of always giving the training split's most frequent answer; without one, this split's."""
         counts = np.bincount(self.task.splits["train"]["answer"][:] or self.task.splits[self.split]["answer"][:])
-        truth, labels = self._truth(), self.task.answers[int(counts.argmax())].labels
-        return set_metrics(truth, self._sets([labels] * len(truth)))
-
-    def _truth(self) -> np.ndarray:
-        return self._sets([self.task.answers[answer].labels for answer in self.task.splits[self.split]["answer"][:]])
+        truth, labels = self.predictions.truth, self.task.answers[int(counts.argmax())].labels
+        constant = Predictions(truth, self._sets([labels] * len(truth)), self.task.multi_label)
+        return {**set_metrics(constant), "intervals": bootstrap_intervals(constant)}
 
     def _sets(self, answers: Sequence[Sequence[int]]) -> np.ndarray:
         """Label sets as bool `(N, labels)`."""
@@ -113,26 +147,31 @@ class SetEvaluation:
             sets[row, list(labels)] = True
         return sets
 
-    def _predictions(self, scores: Tensor, likelihoods: Tensor | None, texts: list[str] | None) -> str:
+    def _label_sets(self) -> dict[str, list[str]]:
+        """The labels that each truth and each prediction of the CSV stands for."""
+        found = np.unique(np.concatenate([self.predictions.truth, self.predictions.chosen]), axis=0)
+        return {self._text(row): [self.task.labels[i] for i in np.flatnonzero(row)] for row in found}
+
+    def _csv(self) -> str:
         """The CSV: sample id, truth, prediction, raw text and what it was read as, probability of every label."""
-        split, answers = self.task.splits[self.split], self.task.answers
-        ids, truth = split["id"][:], split["answer"][:]
-        parsed = self._parse(texts) if texts else []
+        own, answers = self.predictions, self.task.answers
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        generated = ["text", "parsed"] if texts else []
+        generated = ["text", "parsed"] if self.texts else []
         writer.writerow(["id", "truth", "prediction", *generated, *(f"p({label})" for label in self.task.labels)])
-        for row, probabilities_row in enumerate(scores.tolist()):
-            said = [texts[row], answers[parsed[row]].text if parsed[row] is not None else ""] if texts else []
-            chosen = self._chosen(probabilities_row, None if likelihoods is None else likelihoods[row])
-            figures = [f"{p:.6f}" for p in probabilities_row]
-            writer.writerow([ids[row], answers[truth[row]].text, chosen, *said, *figures])
+        said = [("" if answer is None else answers[answer].text) for answer in self.parsed]
+        raw = list(zip(self.texts, said, strict=True)) if self.texts else [()] * len(own.truth)
+        for row, name in enumerate(self.task.splits[self.split]["id"][:]):
+            figures = [f"{p:.6f}" for p in own.scores[row]]
+            writer.writerow([name, self._text(own.truth[row]), self._text(own.chosen[row]), *raw[row], *figures])
         return out.getvalue()
 
-    def _chosen(self, probabilities_row: list[float], likelihoods: Tensor | None) -> str:
-        """The text of the predicted answer: the likeliest candidate, or what the TSM's probabilities say."""
-        if likelihoods is not None:
-            return self.candidates[int(likelihoods.argmax())][0]
-        if self.task.multi_label:
-            return "; ".join(self.task.labels[i] for i, p in enumerate(probabilities_row) if p > 0.5)
-        return self.task.labels[int(np.argmax(probabilities_row))]
+    def _text(self, labels: np.ndarray) -> str:
+        """The text of a label set `(labels,)`; a set that is no answer is written label by label."""
+        found = tuple(np.flatnonzero(labels).tolist())
+        return self._texts.get(found, "; ".join(self.task.labels[i] for i in found))
+
+    @cached_property
+    def _texts(self) -> dict[tuple[int, ...], str]:
+        chosen_from = {tuple(labels): text for text, labels in self.candidates}
+        return {**chosen_from, **{answer.labels: answer.text for answer in self.task.answers}}

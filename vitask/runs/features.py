@@ -1,4 +1,4 @@
-"""What is computed once for a whole split: the TSM's exemplars, and the image features of a frozen vision tower."""
+"""The training split's prompts, and what a frozen vision tower says of its images, computed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import send_to_device
 
-from vitask.data import member_of_answer
 from vitask.runs.folder import say
-from vitask.tsm import build_transform, cached_exemplars
 from vitask.vlm.image_cache import ImageFeatures, cached_image_features, image_cache_key
 from vitask.vlm.prompts import PromptTable
 
@@ -20,40 +18,23 @@ if TYPE_CHECKING:
 
     from vitask.config.schema import Config
     from vitask.data import TaskData
-    from vitask.tsm import TSM, ExemplarTable
     from vitask.vlm.model import ExemplarVLM
     from vitask.vlm.prompts import Prompt, Prompter
-
-
-def exemplar_table(tsm: TSM, task: TaskData, split: str, config: Config, device: Any) -> ExemplarTable:
-    """Return the TSM's features and logits of a whole split, from the cache if they are there."""
-    return cached_exemplars(
-        tsm,
-        task.splits[split]["image"],
-        kind=config.exemplar.features,
-        transform=build_transform(tsm.data_config, None, training=False),
-        data_fingerprint=f"{task.fingerprint}/{split}",
-        cache_dir=f"{config.cache}/exemplars",
-        device=device,
-        workers=config.launch.workers,
-    )
 
 
 def prompts_and_features(
     vlm: ExemplarVLM,
     prompter: Prompter,
     task: TaskData,
-    instructions: Sequence[str],
+    asked: Sequence[str],
     config: Config,
     accelerator: Accelerator,
 ) -> tuple[PromptTable, ImageFeatures | None]:
     """Return the training split's prompts, and its image features if they are to be kept on disk and fit there.
 
-    `instructions` holds one a data set.
+    `asked` holds the instruction of each image.
     """
-    train, member_of = task.splits["train"], member_of_answer(task)
-    asked = [instructions[member_of[answer]] for answer in train["answer"][:]]
-    prompts = PromptTable(train["image"], prompter, asked)
+    prompts = PromptTable(task.splits["train"]["image"], prompter, asked)
     features = image_feature_table(vlm, prompts, task, config, accelerator) if config.vlm.feature_cache_gb else None
     if features is None:
         return prompts, None

@@ -80,7 +80,12 @@ class RunFolder:
             "versions": {name: _version(name) for name in PACKAGES},
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "data": {"name": task.name, "fingerprint": task.fingerprint, "notes": dict(task.notes)},
+            "data": {
+                "name": task.name,
+                "fingerprint": task.fingerprint,
+                "notes": dict(task.notes),
+                "counts": {split: len(rows) for split, rows in task.splits.items()},
+            },
             "labels": list(task.labels),
         }
         write_json(self.path / ENVIRONMENT, environment)

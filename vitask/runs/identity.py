@@ -11,13 +11,25 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitask.config.build import data_configs
 from vitask.config.compose import load_stage
+from vitask.data import vectors_digest
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config
 
-WEIGHTS = {"vanilla": "vanilla", "ep": "ep", "rda": "alpha", "crt": "beta", "ranking": "ranking", "csa": "csa"}
+WEIGHTS = {
+    "vanilla": "vanilla",
+    "ep": "ep",
+    "rda": "alpha",
+    "crt": "beta",
+    "ranking": "ranking",
+    "csa": "csa",
+    "image_ranking": "image_ranking",
+}
 """The config key of each term's weight."""
+CLOSED_SET = ("ranking", "csa", "image_ranking")
+"""The terms that take the options of `objective.closed_set`."""
 
 
 def term_weights(config: Config) -> dict[str, float]:
@@ -28,14 +40,29 @@ def term_weights(config: Config) -> dict[str, float]:
 
 
 def needs_exemplar(config: Config) -> bool:
-    """Say whether the run's VLM sees exemplars, so that it needs a TSM and a connector."""
+    """Say whether the run's VLM sees exemplars, so that it needs a connector, and something that gives them."""
     weights = term_weights(config)
-    return weights["ep"] != 0 or weights["rda"] != 0
+    return weights["ep"] != 0 or (weights["rda"] != 0 and config.objective.rda.teacher == "exemplar")
+
+
+def exemplar_from_tsm(config: Config) -> bool:
+    """Say whether the exemplars are the TSM's: not a table's, and not the same for every image."""
+    return needs_exemplar(config) and config.exemplar.table is None and config.exemplar.content != "constant"
+
+
+def with_hint(config: Config) -> bool:
+    """Say whether the TSM's prediction is written into the instruction of any data set."""
+    return any(data.instruction.hint for data in data_configs(config.data))
 
 
 def needs_tsm(config: Config) -> bool:
-    """Say whether training needs the TSM: for exemplars, or as the teacher of closed-set alignment."""
-    return needs_exemplar(config) or term_weights(config)["csa"] != 0
+    """Say whether training needs the TSM: for exemplars, for hints, or as the teacher of closed-set alignment."""
+    return exemplar_from_tsm(config) or with_hint(config) or term_weights(config)["csa"] != 0
+
+
+def is_head(config: Config) -> bool:
+    """Say whether the stage tunes a linear head on the VLM, which then gives no answers."""
+    return config.stage.name == "head"
 
 
 def at_stage(config: Config, stage: str) -> Config:
@@ -49,31 +76,50 @@ def identity(config: Config) -> dict[str, Any]:
     common = {"seed": config.seed, "precision": config.launch.precision, "data": data}
     if config.stage.name == "tsm":
         del common["data"]["instruction"]
-        return {**common, "tsm": asdict(config.tsm)}
-    weights = term_weights(config)
-    objective = asdict(config.objective)
+        tsm = asdict(config.tsm)
+        untuned = {key: tsm[key] for key in ("tune", "name", "pretrained", "checkpoint", "model_args", "input")}
+        return {**common, "tsm": untuned if config.tsm.tune == "none" else tsm}
     parts: dict[str, Any] = {
         **common,
         "vlm": {key: value for key, value in asdict(config.vlm).items() if key != "feature_cache_gb"},
         "lora": asdict(config.lora),
         "optim": asdict(config.optim),
-        "weights": {term: weight for term, weight in weights.items() if weight},
-        "reduction": config.objective.reduction,
-        "step": config.step,
-        **{term: objective[term] for term in ("rda", "crt") if weights[term]},
-        **({"closed_set": objective["closed_set"]} if weights["ranking"] or weights["csa"] else {}),
+        **({} if is_head(config) else _objective_identity(config)),
     }
     if needs_tsm(config):
         parts["tsm"] = identity(at_stage(config, "tsm"))
     if needs_exemplar(config):
         parts |= {
-            "exemplar": asdict(config.exemplar),
+            "exemplar": _exemplar_identity(config),
             "connector": asdict(config.connector),
             "train_connector": config.stage.train_connector,
         }
     if config.stage.init_from:
         parts["init"] = identity(at_stage(config, config.stage.init_from))
     return parts
+
+
+def _objective_identity(config: Config) -> dict[str, Any]:
+    """What the loss depends on: the terms with a weight and their options."""
+    weights, objective = term_weights(config), asdict(config.objective)
+    del objective["rda"]["detach_teacher" if objective["rda"]["teacher"] == "labels" else "smoothing"]
+    return {
+        "weights": {term: weight for term, weight in weights.items() if weight},
+        "reduction": config.objective.reduction,
+        "step": config.step,
+        **{term: objective[term] for term in ("rda", "crt") if weights[term]},
+        **({"closed_set": objective["closed_set"]} if any(weights[term] for term in CLOSED_SET) else {}),
+    }
+
+
+def _exemplar_identity(config: Config) -> dict[str, Any]:
+    """What exemplars depend on beside the TSM's weights: the content of a table, wherever it is, or a TSM's shape."""
+    parts = asdict(config.exemplar)
+    if config.exemplar.table is not None:
+        del parts["features"]
+        return {**parts, "table": vectors_digest(config.exemplar.table)}
+    shape = {key: getattr(config.tsm, key) for key in ("name", "model_args", "input")}
+    return parts if exemplar_from_tsm(config) else {**parts, "shape": shape}
 
 
 def run_folder(config: Config) -> Path:

@@ -1,19 +1,24 @@
-"""What a data set is before anything is trained on it: counts, sizes, an example, warnings, a contact sheet."""
+"""What a data set is before anything is trained on it: counts, sizes, an example as tokens, warnings, pictures."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitask.config.build import build_instructions, build_task
+from vitask.config.build import build_hints, build_instructions, build_prompter, build_task
+from vitask.errors import VitaskError
 from vitask.runs.identity import data_name
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from vitask.config.schema import Config
     from vitask.data import TaskData
+    from vitask.vlm.prompts import Prompter
 
 FEW, LONG_TAIL = 10, 20
 SHEET = "contact-sheet.png"
@@ -33,6 +38,8 @@ class Inspection:
         instruction: what the model is asked.
         response: what it is to answer for `sample`.
         sample: the id of the example.
+        tokens: the example as the VLM reads it, each token with its id, and behind `=>` the response, which is trained;
+            or why the VLM's processor could not be loaded.
         warnings: what to look at before trusting a result.
         sheet: the contact sheet.
     """
@@ -46,6 +53,7 @@ class Inspection:
     instruction: str
     response: str
     sample: str
+    tokens: str
     warnings: list[str]
     sheet: Path
 
@@ -66,20 +74,33 @@ def inspect_data(config: Config) -> list[Inspection]:
     """
     task = build_task(config.data, config.seed, config.cache)
     folder = Path(config.out).expanduser() / data_name(config)
-    instructions = build_instructions(config.data, task)
+    instructions = [
+        hint.added(text, ["{prediction}"]) if hint else text
+        for text, hint in zip(build_instructions(config.data, task), build_hints(config.data), strict=True)
+    ]
+    prompter = _prompter(config)
     members = task.members or (task,)
     return [
-        _inspect(member, instruction, folder / (f"{member.name}-{SHEET}" if task.members else SHEET))
+        _inspect(member, instruction, prompter, folder / (f"{member.name}-{SHEET}" if task.members else SHEET))
         for member, instruction in zip(members, instructions, strict=True)
     ]
 
 
-def _inspect(task: TaskData, instruction: str, sheet: Path) -> Inspection:
+def _prompter(config: Config) -> Prompter | str:
+    """The VLM's prompter, or why there is none."""
+    try:
+        return build_prompter(config.vlm)
+    except VitaskError as error:
+        return f"not shown; {error}"
+
+
+def _inspect(task: TaskData, instruction: str, prompter: Prompter | str, sheet: Path) -> Inspection:
     from vitask.data.contact_sheet import write_contact_sheet
 
     write_contact_sheet(task, sheet)
     counts = _counts(task)
-    first = next(rows for rows in task.splits.values() if len(rows))
+    first = next(rows for rows in task.splits.values() if len(rows))[0]
+    response = task.answers[first["answer"]].text
     return Inspection(
         name=task.name,
         kind=_kind(task),
@@ -88,11 +109,33 @@ def _inspect(task: TaskData, instruction: str, sheet: Path) -> Inspection:
         counts=counts,
         sizes=_sizes(task),
         instruction=instruction,
-        response=task.answers[first["answer"][0]].text,
-        sample=first["id"][0],
+        response=response,
+        sample=first["id"],
+        tokens=prompter if isinstance(prompter, str) else shown_tokens(prompter, first["image"], instruction, response),
         warnings=list(_warnings(task, counts)),
         sheet=sheet,
     )
+
+
+def shown_tokens(prompter: Prompter, image: Image, instruction: str, response: str) -> str:
+    """Write a prompt and its response as tokens with their ids; those of the image are counted.
+
+    Example:
+        >>> shown_tokens(prompter, image, "Which?", "zero")
+        '<|im_start|>[2] user[269] \\n[202] <img>[4] <IMG_CONTEXT>[6] x 16 </img>[5] ... => zero[330] <|im_end|>[3]'
+    """
+    prompt = prompter.prompt(image, instruction)
+    asked = _with_ids(prompter, (*prompt.head, *prompt.body, *prompt.tag))
+    return f"{asked} => {_with_ids(prompter, prompter.response(response))}"
+
+
+def _with_ids(prompter: Prompter, ids: Sequence[int]) -> str:
+    words = []
+    for token, run in groupby(ids):
+        word = f"{repr(prompter.tokenizer.decode([token]))[1:-1].replace(' ', '␣')}[{token}]"
+        times = len(list(run))
+        words += [f"{word} x {times}"] if token == prompter.image_token_id else [word] * times
+    return " ".join(words)
 
 
 def _kind(task: TaskData) -> str:

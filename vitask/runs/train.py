@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vitask.config.build import join_ranks
 from vitask.errors import UsageError, VitaskError
 from vitask.runs.folder import RunFolder, is_main, say, wait_for_everyone
-from vitask.runs.identity import at_stage, needs_tsm, run_folder
+from vitask.runs.identity import at_stage, needs_tsm, run_folder, term_weights, with_hint
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config
@@ -18,14 +19,19 @@ def train(config: Config) -> list[RunFolder]:
     """Train what the configuration asks for and return its run folders, in order.
 
     Raises:
-        UsageError: the pipeline leaves out the stage that was configured.
+        UsageError: the pipeline leaves out the stage that was configured, or a stage wants class probabilities that
+            nobody gives.
         VitaskError: the run is finished and `overwrite` is off, an earlier stage is missing and
             `prerequisites=require`, or training fails.
     """
     if config.stage.terms and config.stage.name not in config.stage.pipeline:
         raise UsageError(f"stage.pipeline: does not hold the stage itself, stage.name={config.stage.name}")
-    join_ranks(config.launch)
     stages = [config if name == config.stage.name else at_stage(config, name) for name in config.stage.pipeline]
+    _check_probabilities(config, stages)
+    if config.exemplar.table is not None and len(stages) > 1:
+        stages = [stage for stage in stages if stage.stage.name != "tsm"]
+        say("tsm: not trained, as exemplar.table stands in its place")
+    join_ranks(config.launch)
     runs = []
     for stage in stages:
         run = RunFolder(run_folder(stage))
@@ -41,6 +47,27 @@ def train(config: Config) -> list[RunFolder]:
             _train_one(stage, run)
         runs.append(run)
     return runs
+
+
+def _check_probabilities(config: Config, stages: Sequence[Config]) -> None:
+    """Raise a `UsageError` if a stage wants the TSM's class probabilities, and there is no TSM, or no head on it."""
+    wanted = {
+        "objective.csa": any(term_weights(stage)["csa"] for stage in stages),
+        "data.instruction.hint": with_hint(config) and any(stage.stage.name != "tsm" for stage in stages),
+    }
+    lacking = {
+        "exemplar.table": (config.exemplar.table is not None, "leave the table out"),
+        "tsm.tune=none": (config.tsm.tune == "none", "train a head with tsm.tune=head"),
+    }
+    if wanted["objective.csa"] and config.objective.closed_set.teacher == "out_of_fold" and config.tsm.folds is None:
+        raise UsageError("objective.closed_set.teacher=out_of_fold: there are no folds; say how many, tsm.folds=5")
+    for key in (key for key, asked in wanted.items() if asked):
+        for setting, (given, remedy) in lacking.items():
+            if given:
+                raise UsageError(
+                    f"{key}: needs the TSM's class probabilities, and with {setting} there are none; "
+                    f"leave {key} off, or {remedy}"
+                )
 
 
 def prerequisites(config: Config) -> list[Config]:
@@ -70,10 +97,11 @@ def _ensure_prerequisites(config: Config) -> None:
 
 
 def _train_one(config: Config, run: RunFolder) -> None:
+    from vitask.runs.train_head import train_head
     from vitask.runs.train_tsm import train_tsm
     from vitask.runs.train_vlm import train_vlm
 
-    summary = (train_tsm if config.stage.name == "tsm" else train_vlm)(config, run)
+    summary = {"tsm": train_tsm, "head": train_head}.get(config.stage.name, train_vlm)(config, run)
     if is_main():
         run.finish(summary)
     wait_for_everyone()

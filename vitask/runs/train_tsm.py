@@ -1,4 +1,4 @@
-"""Stage `tsm`: the task-specific model, fully fine-tuned on class labels; the best epoch by validation is kept."""
+"""Stage `tsm`: the task-specific model, tuned on class labels; the best epoch by validation is kept."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader
 
 from vitask.config.build import (
     build_accelerator,
+    build_average,
+    build_mixing,
     build_optimizer,
     build_scheduler,
     build_settings,
@@ -20,8 +22,10 @@ from vitask.config.build import (
 )
 from vitask.data import label_ranges, members_of
 from vitask.evaluation.metrics import label_metrics
-from vitask.runs.folder import Stopwatch, is_main, stage_summary
+from vitask.runs.folder import Stopwatch, is_main, say, stage_summary
+from vitask.runs.out_of_fold import train_folds
 from vitask.training.checkpoint import Checkpoints
+from vitask.training.cost import CostMeter
 from vitask.training.loop import Loop
 from vitask.training.recorder import Recorder
 from vitask.training.tsm_data import TSMTrainingData, joint_targets
@@ -38,17 +42,41 @@ if TYPE_CHECKING:
 
 
 def train_tsm(config: Config, run: RunFolder) -> dict[str, Any]:
-    """Train the TSM of a configuration into a run folder and return the run's summary."""
+    """Train the TSM of a configuration into a run folder and return the run's summary.
+
+    With `tsm.tune=none` nothing trains: the encoder is saved as it comes, for its exemplars.
+    """
     watch = Stopwatch()
     set_seed(config.seed)
     task = build_task(config.data, config.seed, config.cache)
     run.begin(config, task)
-    accelerator = build_accelerator(config.launch, config.logger, run.path)
     tsm = build_tsm(config.tsm, len(task.labels))
+    results = (_keep if config.tsm.tune == "none" else _tune)(config, run, task, tsm)
+    if config.tsm.folds is not None and config.tsm.tune != "none":
+        results |= train_folds(config, run, task, _tune)
+    parameters = sum(p.numel() for p in tsm.parameters())
+    trained = sum(p.numel() for p in tsm.parameters() if p.requires_grad)
+    return stage_summary(config, watch, tune=config.tsm.tune, parameters=parameters, trained=trained, **results)
+
+
+def _keep(config: Config, run: RunFolder, task: TaskData, tsm: TSM) -> dict[str, Any]:
+    """Save the encoder that nothing trains, and return that no step was taken."""
+    if not config.tsm.pretrained and config.tsm.checkpoint is None:
+        say("tsm.tune=none without tsm.pretrained or tsm.checkpoint: the encoder's weights are random")
+    if is_main():
+        save_tsm(tsm, run.tsm, tsm_meta(task))
+    return {"steps": 0, "cost": CostMeter(tsm, torch.device("cpu")).summary()}
+
+
+def _tune(config: Config, run: RunFolder, task: TaskData, tsm: TSM) -> dict[str, Any]:
+    """Train and keep the best epoch; return its number and figures, and the steps taken."""
+    accelerator = build_accelerator(config.launch, config.logger, run.path)
+    tsm.to(accelerator.device)
     transform = build_transform(tsm.data_config, config.tsm.augment, training=True)
-    data = TSMTrainingData(task, transform, config.seed if config.tsm.augment else None)
+    data = TSMTrainingData(task, transform, config.seed, build_mixing(config.tsm))
     heads = joint_heads(task, data.targets, data.members, balanced=config.tsm.balanced)
-    best = BestTSM(tsm, task, run.tsm, config.launch.workers)
+    average = build_average(config.tsm, tsm)
+    best = BestTSM(average.module if average else tsm, task, run.tsm, config.launch.workers, averaged=bool(average))
     loop = Loop(
         TSMTask(tsm, heads, config.tsm.label_smoothing),
         data,
@@ -59,28 +87,30 @@ def train_tsm(config: Config, run: RunFolder) -> dict[str, Any]:
         Checkpoints(run.checkpoints),
         shares=build_shares(config.tsm.optim.sampling, task),
         description=f"tsm {task.name}",
+        after_step=(lambda step: average.update(tsm, step)) if average else None,
         after_epoch=best.update,
         extra_state=best,
     )
     recorder = Recorder(run.path, accelerator, resume_from=loop.step)
     loop.run(recorder)
     recorder.finish()
-    parameters = sum(p.numel() for p in tsm.parameters())
-    return stage_summary(config, watch, loop.step, parameters=parameters, **best.state_dict())
+    return {"steps": loop.step, **best.best, "cost": loop.cost.summary()}
 
 
 class BestTSM:
     """Keeps the epoch with the highest validation macro-F1 (mean over data sets); of equals, that of the lowest loss.
 
     Args:
-        tsm: the model that trains.
+        tsm: the model that trains, or the average of its weights.
         task: its data, for the validation split and the label texts.
         folder: where the best one is saved.
         workers: data-loading processes.
+        averaged: whether it is the average, which an interrupted run then takes up from here.
     """
 
-    def __init__(self, tsm: TSM, task: TaskData, folder: Path, workers: int) -> None:
+    def __init__(self, tsm: TSM, task: TaskData, folder: Path, workers: int, *, averaged: bool = False) -> None:
         self.tsm = tsm
+        self.averaged = averaged
         self.task = task
         self.folder = folder
         self.targets, self.members = joint_targets(task, "val")
@@ -105,20 +135,22 @@ class BestTSM:
                 save_tsm(self.tsm, self.folder, tsm_meta(self.task))
         return metrics
 
-    def state_dict(self) -> dict[str, float]:
-        """Return the best epoch and its figures."""
-        return dict(self.best)
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch with its figures, and the averaged weights."""
+        return {"best": dict(self.best), "average": self.tsm.state_dict() if self.averaged else None}
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        """Take up the best epoch of an interrupted run."""
-        self.best = dict(state)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up an interrupted run."""
+        self.best = dict(state["best"])
+        if self.averaged:
+            self.tsm.load_state_dict(state["average"])
 
     def _validate(self) -> dict[str, float]:
-        device = next(self.tsm.parameters()).device
+        device, training = next(self.tsm.parameters()).device, self.tsm.training
         self.tsm.eval()
         with torch.inference_mode():
             logits = torch.cat([self.tsm(pixels.to(device)).float().cpu() for pixels in self.loader])
-        self.tsm.train()
+        self.tsm.train(training)
         figures = [self._score(number, logits) for number in range(len(members_of(self.task)))]
         return {f"val_{name}": statistics.mean(figure[name] for figure in figures) for name in figures[0]}
 

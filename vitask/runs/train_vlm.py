@@ -10,7 +10,6 @@ from rich.table import Table
 
 from vitask.config.build import (
     build_accelerator,
-    build_instructions,
     build_negatives,
     build_objective,
     build_optimizer,
@@ -21,10 +20,14 @@ from vitask.config.build import (
     build_task,
     build_vlm,
 )
+from vitask.config.exemplars import build_exemplars, build_tsm_exemplars
 from vitask.errors import UsageError
-from vitask.runs.features import exemplar_table, prompts_and_features
+from vitask.runs.exemplars import image_set
+from vitask.runs.features import prompts_and_features
 from vitask.runs.folder import RunFolder, Stopwatch, say, stage_summary
 from vitask.runs.identity import at_stage, needs_exemplar, needs_tsm, run_folder, term_weights
+from vitask.runs.out_of_fold import teacher_logits
+from vitask.runs.questions import asked_of_each, build_questions
 from vitask.runs.tuned import describe, load_run_tsm, require_connector
 from vitask.training.candidates import Candidates
 from vitask.training.checkpoint import Checkpoints
@@ -49,19 +52,23 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     task = build_task(config.data, config.seed, config.cache)
     run.begin(config, task)
     accelerator = build_accelerator(config.launch, config.logger, run.path)
+    questions = build_questions(config, task)
+    description = describe(config, questions)
+    shown = image_set(task, "train")
     tsm = load_run_tsm(run_folder(at_stage(config, "tsm")), task.labels) if needs_tsm(config) else None
-    placement = build_placement(config.exemplar, tsm) if needs_exemplar(config) else None
-    width = tsm.feature_dim(config.exemplar.features) if needs_exemplar(config) else None
-    vlm, prompter = build_vlm(config, width, placement)
+    seen = build_tsm_exemplars(config, tsm, accelerator.device) if tsm else None
+    logits = seen.logits(shown) if seen else None
+    source = build_exemplars(config, seen) if needs_exemplar(config) else None
+    placement = build_placement(config.exemplar, source.num_tokens) if source else None
+    vlm, prompter = build_vlm(config, source.feature_dim if source else None, placement)
     parts = prepare(vlm, config)
     responses = [prompter.response(answer.text) for answer in task.answers]
     objective = build_objective(config.objective, term_weights(config), responses)
-    instructions = build_instructions(config.data, task)
-    prompts, features = prompts_and_features(vlm, prompter, task, instructions, config, accelerator)
+    asked = asked_of_each(questions, shown.sets, logits)
+    prompts, features = prompts_and_features(vlm, prompter, task, asked, config, accelerator)
     if vlm.family.notice:
         say(vlm.family.notice)
-        check_family(vlm.eval(), prompter.prompt(prompts.images[0], instructions[0]), prompter)
-    exemplars = exemplar_table(tsm, task, "train", config, accelerator.device) if tsm else None
+        check_family(vlm.eval(), prompter.prompt(prompts.images[0], asked[0]), prompter)
     data = VITaskTrainingData(
         task,
         prompts,
@@ -69,10 +76,10 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
         objective.branches,
         packed=choose_packed(config.step, vlm),
         placement=placement,
-        exemplars=exemplars,
+        exemplars=source(shown) if source else None,
         negatives=build_negatives(config.objective.crt, task, config.seed),
         candidates=Candidates(
-            task, config.objective.closed_set.limit, config.seed, exemplars.logits if exemplars else None
+            task, config.objective.closed_set.limit, config.seed, teacher_logits(config, task, logits)
         ),
         image_features=features,
     )
@@ -93,9 +100,9 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     loop.run(recorder)
     recorder.finish()
     if accelerator.is_main_process:
-        save_vlm(vlm, run.model, describe(config, task, instructions))
+        save_vlm(vlm, run.model, description)
     accelerator.wait_for_everyone()
-    return stage_summary(config, watch, loop.step, terms=objective.terms, trained=parts)
+    return stage_summary(config, watch, loop.step, terms=objective.terms, trained=parts, cost=loop.cost.summary())
 
 
 def prepare(vlm: ExemplarVLM, config: Config) -> dict[str, tuple[int, int]]:

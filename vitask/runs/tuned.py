@@ -1,4 +1,4 @@
-"""A finished VLM run, loaded for inference: the model, its prompter, its TSM, and what it was tuned to answer."""
+"""A finished VLM run, loaded for inference: the model, its prompter, and what it was tuned to answer."""
 
 from __future__ import annotations
 
@@ -11,36 +11,19 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from vitask.config.build import build_placement, build_vlm
-from vitask.data import members_of
-from vitask.errors import VitaskError
+from vitask.data import vectors_digest
+from vitask.errors import UsageError, VitaskError
 from vitask.runs.folder import RunFolder, read_json
-from vitask.runs.identity import at_stage, run_folder
+from vitask.runs.identity import at_stage, needs_exemplar, run_folder
+from vitask.runs.questions import Question
 from vitask.tsm import load_tsm
 from vitask.vlm.saving import CONNECTOR, DESCRIPTION, load_weights
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config
-    from vitask.data import TaskData
-    from vitask.tsm import TSM
+    from vitask.tsm import TSM, ExemplarSource
     from vitask.vlm.model import ExemplarVLM
     from vitask.vlm.prompts import Prompter
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a VLM was tuned to answer on one data set.
-
-    Attributes:
-        name: of the data set.
-        labels: its label texts.
-        answers: the closed set of responses, each with the labels that it stands for.
-        instruction: the rendered instruction.
-    """
-
-    name: str
-    labels: Sequence[str]
-    answers: Sequence[tuple[str, tuple[int, ...]]]
-    instruction: str
 
 
 @dataclass(frozen=True)
@@ -50,13 +33,11 @@ class TunedVLM:
     Attributes:
         vlm: the tuned model, in evaluation mode.
         prompter: its tokenizer and image processor.
-        tsm: the TSM that gives the exemplars; `None` where they are not wanted, or the run never saw any.
-        members: what it answers, one a data set.
+        members: what it is asked, one a data set.
     """
 
     vlm: ExemplarVLM
     prompter: Prompter
-    tsm: TSM | None
     members: Sequence[Question]
 
     def responses(self, member: int) -> list[tuple[int, ...]]:
@@ -64,54 +45,34 @@ class TunedVLM:
         return [self.prompter.response(text) for text, _ in self.members[member].answers]
 
 
-def describe(config: Config, task: TaskData, instructions: Sequence[str]) -> dict[str, Any]:
+def describe(config: Config, questions: Sequence[Question]) -> dict[str, Any]:
     """Collect what is saved beside the weights, so that inference does not need the data."""
+    table = config.exemplar.table if needs_exemplar(config) else None
     return {
         "base": config.vlm.path,
         "revision": config.vlm.revision,
-        "members": [
-            {
-                "name": member.name,
-                "labels": list(member.labels),
-                "multi_label": member.multi_label,
-                "answers": [{"text": a.text, "labels": list(a.labels)} for a in member.answers[: member.candidates]],
-                "instruction": instruction,
-            }
-            for member, instruction in zip(members_of(task), instructions, strict=True)
-        ],
+        "exemplar_table": None if table is None else vectors_digest(table),
+        "members": [question.description() for question in questions],
     }
 
 
-def load_tuned(run: RunFolder, config: Config, device: str, *, tsm: TSM | None) -> TunedVLM:
-    """Load a finished VLM run; without a TSM it answers without the exemplar, and its connector may be absent.
+def load_tuned(run: RunFolder, config: Config, device: str, *, exemplars: ExemplarSource | None) -> TunedVLM:
+    """Load a finished VLM run; without exemplars its connector may be absent.
 
     Raises:
-        VitaskError: a file is missing or damaged, or does not fit the run's config or the TSM.
+        VitaskError: a file is missing or damaged, or does not fit the run's config or the exemplars.
     """
     members = read_json(run.model / DESCRIPTION)["members"]
-    if tsm:
+    if exemplars:
         require_connector(run.model)
-        _check_width(run.model / CONNECTOR, tsm.feature_dim(config.exemplar.features))
+        _check_width(run.model / CONNECTOR, exemplars)
     vlm, prompter = build_vlm(
         config,
-        tsm.feature_dim(config.exemplar.features) if tsm else None,
-        build_placement(config.exemplar, tsm) if tsm else None,
+        exemplars.feature_dim if exemplars else None,
+        build_placement(config.exemplar, exemplars.num_tokens) if exemplars else None,
     )
     load_weights(vlm, run.model)
-    return TunedVLM(
-        vlm=vlm.to(device).eval(),
-        prompter=prompter,
-        tsm=tsm.to(device) if tsm else None,
-        members=[
-            Question(
-                name=member["name"],
-                labels=member["labels"],
-                answers=[(answer["text"], tuple(answer["labels"])) for answer in member["answers"]],
-                instruction=member["instruction"],
-            )
-            for member in members
-        ],
-    )
+    return TunedVLM(vlm.to(device).eval(), prompter, [Question.of(member) for member in members])
 
 
 def require_connector(folder: Path) -> None:
@@ -120,23 +81,24 @@ def require_connector(folder: Path) -> None:
         raise VitaskError(f"{folder / CONNECTOR} is missing, so the exemplar has no connector")
 
 
-def _check_width(connector: Path, width: int) -> None:
-    """Raise a `VitaskError` if a TSM's features are not what a connector takes."""
+def _check_width(connector: Path, exemplars: ExemplarSource) -> None:
+    """Raise a `VitaskError` if exemplars are not what a connector takes."""
     try:
         with safe_open(connector, "pt") as file:
             taken = file.get_slice("norm.weight").get_shape()[0]
     except SafetensorError as error:
         raise VitaskError(f"{connector}: damaged: {error}") from error
-    if taken != width:
+    if taken != exemplars.feature_dim:
         raise VitaskError(
-            f"{connector} takes features of {taken} values, the TSM's have {width}: "
+            f"{connector} takes features of {taken} values, {exemplars.title}'s have {exemplars.feature_dim}: "
             "plug in one of the same backbone, or train the connector with it (stage=ep)"
         )
 
 
 def tsm_folder(run: RunFolder, config: Config) -> Path:
-    """Return where the TSM of a run is: the run itself, or a folder beside it, wherever both were moved."""
-    return run.path if config.stage.name == "tsm" else run.path.parent / run_folder(at_stage(config, "tsm")).name
+    """Return where the TSM of a run is: in the run itself, as in a bundle, or beside it, wherever both were moved."""
+    inside = config.stage.name == "tsm" or run.tsm.is_dir()
+    return run.path if inside else run.path.parent / run_folder(at_stage(config, "tsm")).name
 
 
 def load_run_tsm(folder: Path, labels: Sequence[str]) -> TSM:
@@ -151,6 +113,15 @@ def load_run_tsm(folder: Path, labels: Sequence[str]) -> TSM:
     return load_tsm(run.tsm, {"labels": list(labels)})[0].freeze()
 
 
+def require_head(run: RunFolder, config: Config) -> None:
+    """Raise a `UsageError` if a run is that of an encoder that was kept without a head."""
+    if config.stage.name == "tsm" and config.tsm.tune == "none":
+        raise UsageError(
+            f"run={run.path}: tsm.tune=none keeps an encoder without a head, so it has no class probabilities; "
+            "ask a VLM that sees its exemplars, or train a head on it with tsm.tune=head"
+        )
+
+
 def known_labels(run: RunFolder, config: Config) -> list[tuple[str, ...]]:
     """Return the label texts of each data set that a finished run answers with."""
     if config.stage.name != "tsm":
@@ -160,8 +131,10 @@ def known_labels(run: RunFolder, config: Config) -> list[tuple[str, ...]]:
 
 
 def pick_device(name: str) -> str:
-    """Return the device of `auto` or `cpu`."""
-    return "cuda" if name == "auto" and torch.cuda.is_available() else "cpu"
+    """Return a device as torch calls it; `auto` is the GPU if there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def finished_run(path: str) -> tuple[RunFolder, Config]:
