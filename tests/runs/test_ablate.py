@@ -16,6 +16,13 @@ rows:
   vanilla: [objective=vanilla]
   joint: [objective=joint]
   + CRT: [objective=crt]
+evaluations:
+  test: {}
+  pale, plug: {"on": [data.shift.contrast=0.5], plug: true, rows: [joint]}
+effects:
+  EP: {of: [joint, "on"], over: [vanilla], metric: accuracy, expected: up}
+figure: bars
+shown: {TSM: [vanilla, tsm], joint: [joint, "on"]}
 workers: 1
 """
 FAILING = """\
@@ -53,17 +60,25 @@ def test_a_grid_is_trained_evaluated_and_not_repeated(small, tmp_path, cli):
     assert "## my grid" in table
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
     header, body = lines[0], {line[0]: line[1:] for line in lines[2:8]}
-    assert header == ["val, n = 9", "w/o EP, accuracy", "w/o EP, macro-F1", "w/ EP, accuracy", "w/ EP, macro-F1"]
+    own = ["w/o EP, accuracy", "w/o EP, macro-F1", "w/ EP, accuracy", "w/ EP, macro-F1"]
+    assert header == ["val, n = 9", *own, *(f"pale, plug: {name}" for name in own)]
     assert list(body)[:5] == ["TSM", "majority class", "vanilla", "joint", "+ CRT"]
-    assert body["majority class"] == ["0.333 ± 0.000", "0.167 ± 0.000", "", ""]
-    assert body["vanilla"][2:] == ["-", "-"]
+    assert body["majority class"] == ["0.333 ± 0.000", "0.167 ± 0.000", "", ""] * 2
+    assert body["vanilla"][2:] == ["-"] * 6
+    assert "-" not in body["joint"]
+    assert "| EP     | accuracy |" in table
+    assert "<svg" in (folder / "figure.svg").read_text()
     results = json.loads((folder / "results.json").read_text())
     assert set(results["results"]) == {"0", "1"}
     modes = {row: [found["mode"] for found in one] for row, one in results["results"]["0"].items()}
-    assert modes == {"vanilla": ["off"], "joint": ["off", "on"], "+ CRT": ["off", "on"]}
-    assert "needs stage tsm" in (folder / "seed0.log").read_text()
+    assert modes == {"vanilla": ["off"], "joint": ["off", "on"] * 2, "+ CRT": ["off", "on"]}
+    of_joint = results["results"]["0"]["joint"]
+    assert [found["evaluation"] for found in of_joint] == ["test", "test", "pale, plug", "pale, plug"]
+    assert "shift" in " ".join(of_joint[2]["conditions"]).lower()
+    assert of_joint[2]["tsm"] != of_joint[0]["tsm"], "the TSM of the shifted data took the place of the run's own"
+    assert all(found["tsm"] for row in results["results"]["0"].values() for found in row), "vanilla has the TSM beside"
     runs = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "shapes").iterdir())
-    stages = ["crt"] * 3 + ["ep"] * 2 + ["tsm"]
+    stages = ["crt"] * 3 + ["ep"] * 2 + ["tsm"] * 2
     assert runs == sorted(f"{stage}-seed{seed}" for stage in stages for seed in (0, 1)), "joint and + CRT share stage 1"
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shapes").rglob("*")}
