@@ -1,3 +1,29 @@
-"""VITask: adapt a vision language model to a narrow task (Bai et al., arXiv 2410.06456)."""
+"""VITask: adapt a vision language model to a narrow task (Bai et al., arXiv 2410.06456).
+
+From Python: `vitask.train`, `vitask.evaluate`, `vitask.compose` and `vitask.Classifier`, which are loaded when they are
+asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from vitask.errors import UsageError, VitaskError
+
+if TYPE_CHECKING:
+    from vitask.api import Classifier, Prediction, compose, evaluate, train
 
 __version__ = "0.1.0"
+__all__ = ["Classifier", "Prediction", "UsageError", "VitaskError", "__version__", "compose", "evaluate", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the Python interface on first use; `import vitask` alone stays light."""
+    if name not in __all__:
+        raise AttributeError(f"module 'vitask' has no attribute '{name}'")
+    from vitask import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    """Name what `from vitask import ...` gives, and the rooms that are loaded."""
+    return sorted({*globals(), *__all__})

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +45,31 @@ def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` to fill, and put it in the place of `path` if the block ends well.
+
+    Example:
+        >>> with atomic_folder(Path("model")) as folder:
+        ...     (folder / "labels.txt").write_text("normal")
+    """
+    temporary, earlier = (path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp") for _ in range(2))
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            path.rename(earlier)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if earlier.exists():
+                earlier.rename(path)
+            raise
+    finally:
+        for folder in (temporary, earlier):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path, name: str) -> None:

@@ -9,7 +9,8 @@ from vitask.reporting.html import render
 from .browser import Browser, find_browser
 from .test_page import page
 
-WIDTHS, SCHEMES = (1280, 360), ("light", "dark")
+WIDTHS, SCHEMES, SHEET = (1280, 360), ("light", "dark"), 700
+"""In pixels of a 96th of an inch; the sheet is A4 without margins."""
 TOO_WIDE = """
 (() => {
   const edge = document.documentElement.clientWidth + 0.5;
@@ -122,6 +123,11 @@ def test_on_paper_rows_are_unfolded_and_the_ground_is_white(browser, report):
     assert browser.value("document.getElementById('row-1-1').getBoundingClientRect().height") > 100
     assert browser.value("getComputedStyle(document.querySelector('nav')).display") == "none"
     assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_a_sheet_of_paper_is_wide_enough(browser, report):
+    browser.show(report, SHEET, media="print")
+    assert browser.value("document.documentElement.scrollWidth") <= SHEET
 
 
 def test_what_is_broken_is_seen(browser, tmp_path):

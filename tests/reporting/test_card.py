@@ -79,7 +79,7 @@ def test_the_front_matter_is_yaml_whatever_the_names():
     results = head["model-index"][0]["results"]
     assert [r["dataset"]["name"] for r in results] == ["x: y <b>"] * 2
     assert {m["type"]: m["value"] for m in results[0]["metrics"]} == {"accuracy": 0.5, "macro_f1": 0.25}
-    rows = [line for line in text.splitlines() if line.startswith("| test") or line.startswith("| TSM")]
+    rows = [line for line in text.splitlines() if line.startswith(("| test", "| TSM"))]
     assert [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows] == [
         ["test, without exemplar", "4", "0.500 [0.200, 0.800]", "0.250", "-"],
         ["TSM alone", "4", "1.000", "-", "-"],

@@ -181,9 +181,15 @@ def test_a_density_sums_to_one_though_its_kernels_reach_over_the_ends(values):
 
 def test_every_panel_of_densities_begins_at_zero():
     pairs = {name: ([0.4, 0.5, 0.6], [0.1, 0.12, 0.9]) for name in ("a", "b")}
-    grounds = [max(y for _, y in corners) for corners in fills(density_figure(pairs), PALETTE[0])]
-    assert len(grounds) == 2
-    assert grounds[0] == pytest.approx(grounds[1], abs=0.1)
+    svg = density_figure(pairs)
+    whole = float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg)[1])
+    top, tall = (
+        float(each)
+        for each in re.search(r'<rect x="[\d.]+" y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', svg).groups()
+    )
+    shapes = re.findall(r'<path id="[^"]*" d="([^"]{500,})"', svg)  # they hang from the figure's lower edge
+    grounds = [whole + max(float(y) for y in re.findall(r"[ML] -?[\d.]+ (-?[\d.]+)", shape)) for shape in shapes]
+    assert grounds == pytest.approx([top + tall] * 4, abs=0.1)
 
 
 def test_a_density_is_that_of_gaussian_kernels_with_reflection():

@@ -173,6 +173,20 @@ def test_images_that_only_test_are_asked_by_their_own_configuration(pipeline, cl
     cli("train", "stage=tsm", *other, f"cache={tmp_path}/cache").refuses(2, "no training images")
 
 
+@pytest.mark.slow
+def test_a_set_of_several_labels_may_come_first(medmnist_root, cli, small, tmp_path):
+    """Figures that only one kind of set has are left out of the means over sets, in validation too."""
+    settings = [word for word in small if not word.startswith("data")]
+    members = "data.members={chestmnist: {source: medmnist}, breastmnist: {source: medmnist}}"
+    data = ["data=mixture", members, f"data.root={medmnist_root}"]
+    ended = cli("train", "stage=tsm", *data, *settings, f"out={tmp_path}")
+    assert ended.code == 0, ended
+    (run,) = tmp_path.glob("*/tsm-*")
+    summary = json.loads((run / "summary.json").read_text())
+    assert "val_macro_f1" in summary
+    assert "val_label_accuracy" not in summary
+
+
 def test_members_that_are_no_data_sets_are_refused(cli, shapes, small):
     settings = [word for word in small if not word.startswith("data")]
 

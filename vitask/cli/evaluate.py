@@ -22,8 +22,8 @@ def main(arguments: list[str]) -> None:
     if wants_help(arguments):
         print_help(
             "evaluate",
-            "Score a finished run: accuracy with its 95 % interval, balanced accuracy, macro-F1, AUC and calibration error,\n"
-            "beside the TSM, the mean of its label probabilities and the VLM's (averaged) and the majority class.\n"
+            "Score a finished run: accuracy with its 95 % interval, balanced accuracy, macro-F1, AUC, ECE;\n"
+            "beside the TSM, the mean of its label probabilities and the VLM's (averaged), and the majority class.\n"
             "Writes eval/<split>-<mode>/metrics.json and predictions.csv into the run folder; with ranking=true also\n"
             "ranking.json, with probe=... eval/probe-<name>/ instead.",
             EXAMPLES,

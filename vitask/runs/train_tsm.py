@@ -152,7 +152,8 @@ class BestTSM:
             logits = torch.cat([self.tsm(pixels.to(device)).float().cpu() for pixels in self.loader])
         self.tsm.train(training)
         figures = [self._score(number, logits) for number in range(len(members_of(self.task)))]
-        return {f"val_{name}": statistics.mean(figure[name] for figure in figures) for name in figures[0]}
+        shared = [name for name in figures[0] if all(name in figure for figure in figures)]
+        return {f"val_{name}": statistics.mean(figure[name] for figure in figures) for name in shared}
 
     def _score(self, number: int, logits: torch.Tensor) -> dict[str, float]:
         """Figures of one data set, over its own labels."""

@@ -1,0 +1,184 @@
+"""`vitask export`: a finished run as an adapter, a merged checkpoint or a bundle, checked before it is handed on."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+
+from vitask.config.schema import PredictConfig
+from vitask.errors import UsageError, VitaskError
+from vitask.export import plain
+from vitask.export.check import Verdict, compare, require_changed, target_digests
+from vitask.export.facts import adapter_base, gather
+from vitask.export.push import check_push, push
+from vitask.export.samples import Samples, draw_samples
+from vitask.export.write import (
+    CARD,
+    LABELS,
+    describe_labels,
+    merge,
+    write_adapter,
+    write_bundle,
+    write_labels,
+    write_merged,
+)
+from vitask.files import atomic_folder
+from vitask.reporting.card import model_card
+from vitask.runs.folder import RunFolder, say, write_text
+from vitask.runs.identity import is_head, needs_exemplar, with_hint
+from vitask.runs.predictor import VLMPredictor
+from vitask.runs.tuned import finished_run, pick_device
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from torch import Tensor
+
+    from vitask.config.schema import Config, ExportConfig
+
+BATCH_SIZE = 16
+
+
+def export(request: ExportConfig) -> Path:
+    """Export a finished run, and return the folder.
+
+    Raises:
+        UsageError: there is no run, it cannot be had in this form, the folder is there already, or nothing could be
+            uploaded.
+        VitaskError: the run is not finished or damaged, or the export does not say what the run says.
+    """
+    run, config = finished_run(request.run)
+    _require_form(request, config)
+    target = _target(request, run)
+    if request.push is not None:
+        check_push(request.push)
+    with atomic_folder(target) as folder:
+        labels, verdict = (_export_bundle if request.to == "bundle" else _export_plain)(request, run, config, folder)
+        write_text(folder / CARD, model_card(gather(request, run, config, labels, target, verdict)))
+    say(str(verdict))
+    if request.push is not None:
+        say(f"uploaded to {push(target, request.push, private=request.private)}")
+    return target
+
+
+def _require_form(request: ExportConfig, config: Config) -> None:
+    """Raise a `UsageError` if a run cannot be had in the form that is asked for."""
+    if config.stage.name == "tsm":
+        raise UsageError(f"run={request.run}: the run of a TSM; its folder tsm/ holds it, export that of a VLM")
+    if request.to == "bundle":
+        return
+    if is_head(config):
+        raise UsageError(f"to={request.to}: this run has a linear head and gives no answers; to=bundle keeps the head")
+    if with_hint(config):
+        raise UsageError(f"to={request.to}: this run is told the TSM's answer (data.instruction.hint); use to=bundle")
+
+
+def _target(request: ExportConfig, run: RunFolder) -> Path:
+    """Where the export goes; an earlier one may be replaced, and nothing else."""
+    target = Path(request.out).expanduser() if request.out is not None else run.path / "export" / request.to
+    if target.exists() and not request.overwrite:
+        raise UsageError(f"out={target}: is there already; add overwrite=true to replace it, or give another folder")
+    if target.exists() and not (target / LABELS).is_file():
+        raise UsageError(f"out={target}: holds no export ({LABELS} is missing), so it is not replaced; remove it")
+    return target
+
+
+def _export_plain(
+    request: ExportConfig, run: RunFolder, config: Config, folder: Path
+) -> tuple[dict[str, Any], Verdict]:
+    """Write an adapter or a merged checkpoint and check it in a fresh model of transformers."""
+    samples, before, digests, labels = _write_plain(request, run, config, folder)  # the run's model is gone after this
+    model, processor = _load_plainly(request, config, folder)
+    model = model.to(pick_device(request.device))
+    after = [
+        _plain_answers(model, processor, question, shown.images)
+        for question, shown in zip(labels["sets"], samples.sets, strict=True)
+    ]
+    dtype = model.dtype
+    merged = merge(model) if request.to == "adapter" else model
+    weights = require_changed(digests, merged)
+    return labels, compare(before, after, dtype, samples, "without exemplar", weights)
+
+
+def _write_plain(
+    request: ExportConfig, run: RunFolder, config: Config, folder: Path
+) -> tuple[Samples, list[Tensor], dict[str, str], dict[str, Any]]:
+    """Ask the run itself, then write what is exported of it."""
+    predictor = _open(request, run, config, exemplar="off")
+    samples = draw_samples(run, config, len(predictor.names), request.samples)
+    before = _answers(predictor, samples, exemplar=False)
+    digests = target_digests(predictor.tuned.vlm.vlm)
+    labels = describe_labels(predictor.tuned, config.vlm.image_options)
+    write_labels(folder, labels)
+    if request.to == "adapter":
+        write_adapter(run, config, predictor.tuned, folder)
+    else:
+        write_merged(config, predictor.tuned, folder)
+    return samples, before, digests, labels
+
+
+def _export_bundle(
+    request: ExportConfig, run: RunFolder, config: Config, folder: Path
+) -> tuple[dict[str, Any], Verdict]:
+    """Write a bundle and check it as `vitask.Classifier` loads it."""
+    shuffled = config.exemplar.content == "shuffled"
+    exemplar = "on" if needs_exemplar(config) and not shuffled else "off"
+    predictor = _open(request, run, config, exemplar)
+    samples = draw_samples(run, config, len(predictor.names), request.samples)
+    shows = predictor.sees_exemplar and (samples.known or config.exemplar.table is None)
+    ways, said = ([False, True], "with and without exemplar") if shows else ([False], "without exemplar")
+    before = [row for way in ways for row in _answers(predictor, samples, exemplar=way)]
+    digests = target_digests(predictor.tuned.vlm.vlm)
+    labels = describe_labels(predictor.tuned, config.vlm.image_options)
+    write_labels(folder, labels)
+    write_bundle(run, config, folder)
+    del predictor
+    written = _open(replace(request, run=str(folder)), RunFolder(folder), RunFolder(folder).config(), exemplar)
+    after = [row for way in ways for row in _answers(written, samples, exemplar=way)]
+    dtype = written.tuned.vlm.base.dtype
+    weights = require_changed(digests, merge(written.tuned.vlm.vlm))
+    return labels, compare(before, after, dtype, samples, said, weights)
+
+
+def _open(request: ExportConfig, run: RunFolder, config: Config, exemplar: str) -> VLMPredictor:
+    asked = PredictConfig(
+        run=request.run, exemplar=exemplar, exemplar_table=None, set=None, batch_size=BATCH_SIZE, device=request.device
+    )
+    return VLMPredictor(run, config, asked)
+
+
+def _answers(predictor: VLMPredictor, samples: Samples, *, exemplar: bool) -> list[Tensor]:
+    """The run's own label probabilities, `(N, labels)` a data set."""
+    return [
+        predictor.answer(shown, number, exemplar=exemplar, batch_size=BATCH_SIZE).probabilities
+        for number, shown in enumerate(samples.sets)
+    ]
+
+
+def _plain_answers(model: Any, processor: Any, question: Mapping[str, Any], images: Sequence[Any]) -> Tensor:
+    rows = [plain.label_probabilities(model, processor, question, image) for image in images]
+    return torch.tensor([[row[label] for label in question["labels"]] for row in rows], dtype=torch.float64)
+
+
+def _load_plainly(request: ExportConfig, config: Config, folder: Path) -> tuple[Any, Any]:
+    """Load what was written as somebody without vitask would.
+
+    Raises:
+        VitaskError: it cannot be loaded so.
+    """
+    try:
+        if request.to == "merged":
+            return plain.load_merged(folder, dtype="auto")
+        base, options = adapter_base(config, folder)
+        with warnings.catch_warnings():  # peft asks transformers for an attribute by its old name
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            return plain.load_adapter(folder, base, **options)
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise VitaskError(f"export: transformers cannot load what was written: {reason}") from error

@@ -1,0 +1,130 @@
+"""What goes into an exported folder: weights, processor, generation settings, labels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitask.errors import VitaskError
+from vitask.runs.folder import CONFIG, ENVIRONMENT, SUMMARY, RunFolder, read_json, write_json
+from vitask.runs.identity import exemplar_from_tsm, with_hint
+from vitask.runs.tuned import tsm_folder
+from vitask.vlm.load import TINY, TINY_FOLDER
+from vitask.vlm.saving import ADAPTER
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, ProcessorMixin
+
+    from vitask.config.schema import Config, VLMConfig
+    from vitask.runs.tuned import TunedVLM
+
+LABELS, CARD, BASE = "labels.json", "README.md", "base"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+
+
+def describe_labels(tuned: TunedVLM, image_options: dict[str, Any]) -> dict[str, Any]:
+    """Return what `labels.json` holds: for each data set what is asked and what may be answered.
+
+    An answer has its text, the labels that it stands for, and its token ids with the one that ends it.
+    """
+    return {
+        "sets": [
+            {
+                "name": question.name,
+                "instruction": question.instruction,
+                "labels": list(question.labels),
+                "multi_label": question.multi_label,
+                "image_options": image_options,
+                "answers": [
+                    {
+                        "text": text,
+                        "labels": [question.labels[label] for label in labels],
+                        "tokens": list(tuned.prompter.response(text)),
+                    }
+                    for text, labels in question.answers
+                ],
+            }
+            for question in tuned.members
+        ]
+    }
+
+
+def write_adapter(run: RunFolder, config: Config, tuned: TunedVLM, folder: Path) -> None:
+    """Write a peft adapter as peft alone loads it, and all but the base model's weights around it.
+
+    The embedded VLM has no name on a hub, so it comes along, in `base`.
+    """
+    shutil.copy(run.model / ADAPTER / ADAPTER_WEIGHTS, folder / ADAPTER_WEIGHTS)
+    _write_adapter_config(run.model / ADAPTER / ADAPTER_CONFIG, folder / ADAPTER_CONFIG, config.vlm)
+    _write_processor(tuned.prompter.processor, config.vlm.image_options, folder)
+    _mend_generation(tuned.vlm.base)
+    tuned.vlm.base.generation_config.save_pretrained(folder)
+    if config.vlm.path == TINY:
+        shutil.copytree(TINY_FOLDER, folder / BASE, ignore=shutil.ignore_patterns("probe.parquet", "pretraining.json"))
+
+
+def merge(model: PeftModel) -> PreTrainedModel:
+    """Merge LoRA into the weights, in place, and put trained copies of tower and projector where they belong.
+
+    Raises:
+        VitaskError: a merged weight is no number.
+    """
+    try:
+        return model.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise VitaskError(f"export: LoRA cannot be merged: {error}; nothing was written") from error
+
+
+def write_merged(config: Config, tuned: TunedVLM, folder: Path) -> None:
+    """Write a checkpoint with LoRA merged into it; the model is changed in place."""
+    merged = merge(tuned.vlm.vlm)
+    _mend_generation(merged)
+    merged.save_pretrained(folder)
+    _write_processor(tuned.prompter.processor, config.vlm.image_options, folder)
+
+
+def write_bundle(run: RunFolder, config: Config, folder: Path) -> None:
+    """Write what `vitask.Classifier` needs, laid out as a run folder with its TSM inside; the base VLM is named."""
+    for name in (CONFIG, ENVIRONMENT, SUMMARY):
+        shutil.copy(run.path / name, folder / name)
+    model = RunFolder(folder).model
+    shutil.copytree(run.model, model, ignore=shutil.ignore_patterns(CARD))
+    _write_adapter_config(run.model / ADAPTER / ADAPTER_CONFIG, model / ADAPTER / ADAPTER_CONFIG, config.vlm)
+    if exemplar_from_tsm(config) or with_hint(config):
+        shutil.copytree(RunFolder(tsm_folder(run, config)).tsm, RunFolder(folder).tsm)
+
+
+def write_labels(folder: Path, labels: dict[str, Any]) -> None:
+    """Write `labels.json`."""
+    write_json(folder / LABELS, labels)
+
+
+def _write_adapter_config(source: Path, target: Path, vlm: VLMConfig) -> None:
+    """Copy peft's settings with the base model by its name, not by where it lay on this machine."""
+    known = read_json(source)
+    name = BASE if vlm.path == TINY else vlm.path
+    target.write_text(json.dumps({**known, "base_model_name_or_path": name, "revision": vlm.revision}, indent=2) + "\n")
+
+
+def _write_processor(processor: ProcessorMixin, image_options: dict[str, Any], folder: Path) -> None:
+    """Write the processor with the run's image options as its defaults, where it takes them for such."""
+    processor = deepcopy(processor)
+    for key, value in image_options.items():
+        if hasattr(processor.image_processor, key):
+            setattr(processor.image_processor, key, value)
+    processor.save_pretrained(folder)
+
+
+def _mend_generation(model: PreTrainedModel) -> None:
+    """Drop sampling values from greedy generation settings: they have no effect, and transformers writes no such."""
+    settings = model.generation_config
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        for name in SAMPLING if not settings.do_sample else ():
+            setattr(settings, name, None)
