@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vitask.config.compose import compose_config
+from vitask.config.schema import Config
 from vitask.reporting.examples import ShownExamples, Thumbnail, choose_examples, counts
 from vitask.reporting.study import Result, RunRecord, Study
 from vitask.runs.identity import term_weights
@@ -56,9 +58,14 @@ def metrics(mode: str, seed: int = 0, labels: tuple[str, ...] = LABELS, **own: A
     }
 
 
+@cache
+def composed(*overrides: str) -> Config:
+    return compose_config("train", list(overrides))
+
+
 def run(row: str, seed: int, *overrides: str) -> RunRecord:
     """A finished run of these settings."""
-    config = compose_config("train", [*overrides, f"seed={seed}"])
+    config = replace(composed(*overrides), seed=seed)
     log = [{"step": step, "loss": 3 / step, "vanilla": 1 / step, "lr": 0.01, "grad_norm": 1.0} for step in (10, 20, 30)]
     cost = {
         "seconds": 60.0,

@@ -76,9 +76,14 @@ def test_the_front_matter_is_yaml_whatever_the_names():
     head = yaml.safe_load(text.split("---\n")[1])
     assert (head["base_model"], head["base_model_relation"]) == ("OpenGVLab/InternVL2_5-2B-MPO-hf", "finetune")
     assert (head["license"], head["license_name"]) == ("other", "not-stated")
-    results = head["model-index"][0]["results"]
-    assert [r["dataset"]["name"] for r in results] == ["x: y <b>"] * 2
-    assert {m["type"]: m["value"] for m in results[0]["metrics"]} == {"accuracy": 0.5, "macro_f1": 0.25}
+    (result,) = head["model-index"][0]["results"]
+    assert result["dataset"] == {"name": "x: y <b>", "type": "x-y-b", "split": "test"}
+    assert {m["name"]: m["value"] for m in result["metrics"]} == {
+        "accuracy, without exemplar": 0.5,
+        "macro-F1, without exemplar": 0.25,
+        "accuracy, with exemplar": 0.5,
+        "macro-F1, with exemplar": 0.25,
+    }
     rows = [line for line in text.splitlines() if line.startswith(("| test", "| TSM"))]
     assert [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows] == [
         ["test, without exemplar", "4", "0.500 [0.200, 0.800]", "0.250", "-"],

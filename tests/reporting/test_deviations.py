@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cache
 
 import pytest
 
 from vitask.config.compose import _keys, compose_config
+from vitask.config.schema import Config
 from vitask.reporting.deviations import deviations, open_choices, parts_of
 from vitask.reporting.rules import CRT, DATA, OPTIM, RDA, TSM, VLM, value_of
 from vitask.runs.identity import term_weights
@@ -21,13 +23,18 @@ PAPER += ["objective.crt.negatives=dataset"]
 RULES = (*DATA, *TSM, *VLM, *RDA, *CRT, *OPTIM)
 
 
+@cache
+def composed(*overrides: str) -> Config:
+    return compose_config("train", list(overrides))
+
+
 def said(*overrides: str) -> list[str]:
-    config = compose_config("train", list(overrides))
+    config = composed(*overrides)
     return deviations(asdict(config), term_weights(config))
 
 
 def chosen(*overrides: str) -> list[str]:
-    config = compose_config("train", list(overrides))
+    config = composed(*overrides)
     return open_choices(asdict(config), term_weights(config))
 
 
@@ -148,13 +155,13 @@ def test_where_the_paper_is_silent_the_choice_is_said():
     ],
 )
 def test_a_run_has_the_parts_that_its_terms_need(overrides, parts):
-    config = compose_config("train", overrides)
+    config = composed(*overrides)
     assert parts_of(asdict(config), term_weights(config)) == parts
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.key)
 def test_a_rule_speaks_of_an_option_that_exists_and_takes_its_value(rule):
-    config = asdict(compose_config("train", []))
+    config = asdict(composed())
     value = value_of(config, rule.key)
     other = next(each for each in (value, True, False, 2, 0.5, "word") if each != rule.paper and _fits(rule.text, each))
     assert rule.text.format(other)

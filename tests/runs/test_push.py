@@ -1,4 +1,4 @@
-"""`vitask export push=...`: only when asked, private unless said otherwise, refused before the work where it can be."""
+"""`vitask export push=...`: only when asked, private unless said otherwise; refused early where that can be."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def test_a_probe_trains_the_head_and_nothing_else(cli, small, tmp_path):
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert changed == {"backbone.fc.weight", "backbone.fc.bias"}
     found = summary(run)
-    assert (found["tune"], found["steps"], found["trained"]) == ("head", 2, 3 * 96 + 3)
-    assert found["parameters"] > found["trained"]
+    assert (found["tune"], found["steps"], found["cost"]["trained_parameters"]) == ("head", 2, 3 * 96 + 3)
+    assert found["cost"]["total_parameters"] > found["cost"]["trained_parameters"]
     assert cli("evaluate", f"run={run}").code == 0
 
 
@@ -74,7 +74,7 @@ def test_an_encoder_is_kept_as_it_comes(untuned, small):
     overrides, runs = untuned
     (run,) = runs.glob("tsm-*")
     found, before = summary(run), untrained(*overrides)
-    assert (found["tune"], found["steps"], found["trained"]) == ("none", 0, 0)
+    assert (found["tune"], found["steps"], found["cost"]["trained_parameters"]) == ("none", 0, 0)
     assert not any(name.startswith("backbone.fc") for name in before)
     assert all(torch.equal(value, before[name]) for name, value in weights(run).items())
     assert not (run / "log.jsonl").exists()

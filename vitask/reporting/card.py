@@ -129,7 +129,7 @@ def _front_matter(card: Card) -> str:
     results = [
         EvalResult(
             task_type="image-classification",
-            task_name=f"closed-set classification {MODES[metrics['mode']]}",
+            task_name="closed-set classification",
             dataset_type=re.sub(r"[^\w.-]+", "-", name).strip("-") or "data",
             dataset_name=name,
             dataset_split=metrics["split"],

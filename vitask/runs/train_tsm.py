@@ -54,9 +54,7 @@ def train_tsm(config: Config, run: RunFolder) -> dict[str, Any]:
     results = (_keep if config.tsm.tune == "none" else _tune)(config, run, task, tsm)
     if config.tsm.folds is not None and config.tsm.tune != "none":
         results |= train_folds(config, run, task, _tune)
-    parameters = sum(p.numel() for p in tsm.parameters())
-    trained = sum(p.numel() for p in tsm.parameters() if p.requires_grad)
-    return stage_summary(config, watch, tune=config.tsm.tune, parameters=parameters, trained=trained, **results)
+    return stage_summary(config, watch, tune=config.tsm.tune, **results)
 
 
 def _keep(config: Config, run: RunFolder, task: TaskData, tsm: TSM) -> dict[str, Any]:
