@@ -120,7 +120,7 @@ def measure(gigabytes: float, members: int, cache: str) -> None:
     print(json.dumps({**figures, "converting_mb": converting, "peak_mb": peak, "anonymous_mb": watch.peak, **speeds}))
 
 
-def compare_loader(side: int, cache: str, count: int = 1200, rounds: int = 5) -> None:
+def compare_loader(side: int, cache: str, count: int = 600, rounds: int = 3) -> None:
     """Print images a second of reader and training loader beside those of a training step, rounds interleaved."""
     import torch
 

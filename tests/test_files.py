@@ -160,3 +160,25 @@ class TestTensorsDigest:
     def test_takes_parameters(self):
         module = nn.BatchNorm1d(3)
         assert tensors_digest(module.state_dict()) == tensors_digest(module.state_dict(keep_vars=True))
+
+
+def test_a_folder_appears_whole(tmp_path):
+    with atomic_folder(tmp_path / "deep/model") as folder:
+        (folder / "labels.txt").write_text("new")
+        assert not (tmp_path / "deep/model").exists()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model"]
+    with atomic_folder(tmp_path / "deep/model") as folder:
+        (folder / "labels.txt").write_text("newer")
+    assert (tmp_path / "deep/model/labels.txt").read_text() == "newer"
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_folder_that_could_not_be_filled_leaves_the_earlier_one(error, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/labels.txt").write_text("old")
+    with pytest.raises(error), atomic_folder(tmp_path / "model") as folder:
+        (folder / "labels.txt").write_text("half")
+        raise error
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model/labels.txt").read_text() == "old"

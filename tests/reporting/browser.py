@@ -6,6 +6,7 @@ import base64
 import fcntl
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE = 120
+"""Seconds to wait for a word of the browser."""
 OPTIONS = (
     "--headless=new",
     "--no-sandbox",
@@ -119,8 +122,9 @@ class Browser:
     def _next(self) -> dict[str, Any]:
         """The next message; complaints among the events are kept."""
         while b"\0" not in self._buffer:
-            piece = os.read(self._from, 1 << 20)
-            assert piece, "the browser has gone"
+            ready, _, _ = select.select([self._from], [], [], PATIENCE)
+            piece = os.read(self._from, 1 << 20) if ready else b""
+            assert piece, "the browser has gone, or says nothing"
             self._buffer += piece
         text, _, self._buffer = self._buffer.partition(b"\0")
         message = json.loads(text)

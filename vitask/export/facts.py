@@ -13,7 +13,7 @@ from vitask.export import plain
 from vitask.export.write import BASE
 from vitask.reporting.card import HUB_NAME, Card
 from vitask.runs.folder import read_json
-from vitask.runs.identity import data_name, term_weights
+from vitask.runs.identity import data_name, needs_exemplar, term_weights
 from vitask.vlm.load import TINY
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ def _adapter_call(config: Config) -> str:
 
 
 def _notes(request: ExportConfig, config: Config) -> list[str]:
+    if request.to == "bundle" and config.exemplar.table is not None and needs_exemplar(config):
+        return ["Its exemplars stand in a table of vectors that is no part of it; it can show those of that table alone."]
     if request.to != "merged":
         return []
     options = json.dumps(config.vlm.image_options)
