@@ -8,7 +8,15 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from vitask.files import atomic_write, file_size, read_tensors, remove_leftovers, tensors_digest, write_tensors
+from vitask.files import (
+    atomic_folder,
+    atomic_write,
+    file_size,
+    read_tensors,
+    remove_leftovers,
+    tensors_digest,
+    write_tensors,
+)
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64]
 
@@ -177,8 +185,13 @@ def test_a_folder_appears_whole(tmp_path):
 def test_a_folder_that_could_not_be_filled_leaves_the_earlier_one(error, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model/labels.txt").write_text("old")
-    with pytest.raises(error), atomic_folder(tmp_path / "model") as folder:
-        (folder / "labels.txt").write_text("half")
-        raise error
+
+    def fail() -> None:
+        with atomic_folder(tmp_path / "model") as folder:
+            (folder / "labels.txt").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (tmp_path / "model/labels.txt").read_text() == "old"

@@ -139,7 +139,7 @@ def _adapter_call(config: Config) -> str:
 
 def _notes(request: ExportConfig, config: Config) -> list[str]:
     if request.to == "bundle" and config.exemplar.table is not None and needs_exemplar(config):
-        return ["Its exemplars stand in a table of vectors that is no part of it; it can show those of that table alone."]
+        return ["Its exemplars stand in a table of vectors that is no part of it, and it knows those alone."]
     if request.to != "merged":
         return []
     options = json.dumps(config.vlm.image_options)
