@@ -161,3 +161,16 @@ def test_conditions_go_into_the_run(small, tmp_path, cli):
     assert cli("train", "stage=vanilla", *small, *conditions, f"out={tmp_path}").code == 0
     (environment,) = tmp_path.rglob("environment.json")
     assert set(json.loads(environment.read_text())["data"]["notes"]) == {"label noise", "training fraction"}
+
+
+@pytest.mark.slow
+def test_adapters_start_alike_with_and_without_a_tsm(cli, small, tmp_path):
+    for objective in ("vanilla", "joint"):
+        still = ["optim.lr=0", "optim.weight_decay=0", f"objective={objective}", f"out={tmp_path / objective}"]
+        assert cli("train", "stage=ep", *small, *still).code == 0
+    found = [
+        load_file(next(tmp_path.glob(f"{name}/shapes/ep-*/model/adapter/adapter_model.safetensors")))
+        for name in ("vanilla", "joint")
+    ]
+    assert found[0].keys() == found[1].keys()
+    assert all(found[0][name].equal(found[1][name]) for name in found[0])

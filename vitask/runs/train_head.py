@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 def train_head(config: Config, run: RunFolder) -> dict[str, Any]:
     """Train the head stage into a run folder and return the run's summary. Earlier stages must be there."""
     watch = Stopwatch()
-    set_seed(config.seed)
     task = build_task(config.data, config.seed, config.cache)
     run.begin(config, task)
     accelerator = build_accelerator(config.launch, config.logger, run.path)
@@ -47,6 +46,7 @@ def train_head(config: Config, run: RunFolder) -> dict[str, Any]:
     tsm = load_run_tsm(run_folder(at_stage(config, "tsm")), task.labels) if needs_tsm(config) else None
     hints = build_tsm_exemplars(config, tsm, accelerator.device).logits(shown) if tsm else None
     asked = asked_of_each(questions, shown.sets, hints)
+    set_seed(config.seed)  # as in the other VLM stages
     vlm, prompter = build_vlm(config, None, None)
     model = VLMClassifier(vlm, len(task.labels))
     parts = _prepare(model, config)

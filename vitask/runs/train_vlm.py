@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     """Train one VLM stage into a run folder and return the run's summary. Earlier stages must be there."""
     watch = Stopwatch()
-    set_seed(config.seed)
     task = build_task(config.data, config.seed, config.cache)
     run.begin(config, task)
     accelerator = build_accelerator(config.launch, config.logger, run.path)
@@ -60,6 +59,7 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     logits = seen.logits(shown) if seen else None
     source = build_exemplars(config, seen) if needs_exemplar(config) else None
     placement = build_placement(config.exemplar, source.num_tokens) if source else None
+    set_seed(config.seed)  # only here, so that adapters start alike whether a TSM was loaded or not
     vlm, prompter = build_vlm(config, source.feature_dim if source else None, placement)
     parts = prepare(vlm, config)
     responses = [prompter.response(answer.text) for answer in task.answers]
