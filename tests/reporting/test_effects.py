@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import doctest
 import math
+import statistics
 
 import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
 import vitask.reporting.effects
-from vitask.reporting.effects import effects_table, interval, paired_gains, verdict
+from vitask.reporting.effects import effects_of, effects_table, interval, paired_gains, verdict
 from vitask.reporting.grid import GridResults
 
 from .test_table import cells
@@ -48,7 +49,7 @@ def test_seeds_that_only_one_side_has_are_left_out():
 
 def test_an_effect_has_its_difference_interval_and_verdict():
     effects = {"up|shows": effect("own", "base"), "down": effect("own", "base", "down"), "x": effect("own", "nobody")}
-    rows = {row[0]: row[1:] for row in cells(effects_table(effects, GridResults(RESULTS)))[2:]}
+    rows = {row[0]: row[1:] for row in cells(effects_table({"effects": effects}, GridResults(RESULTS)))[2:]}
     p = ttest_rel(OWN[:3], BASE[:3]).pvalue
     gains = np.subtract(OWN[:3], BASE[:3])
     assert rows["up|shows"][1:2] + rows["up|shows"][3:] == [
@@ -56,6 +57,27 @@ def test_an_effect_has_its_difference_interval_and_verdict():
     ]  # fmt: skip
     assert rows["down"][-2:] == ["worse", "the opposite"]
     assert rows["x"] == ["accuracy", "-", "- to -", "-", "0", "better", "not tested"]
+
+
+def test_the_papers_own_difference_stands_beside_ours():
+    """Of its Table 3, by hand: the plug gains (.668 + .544 + .652 - .456 - .379 - .521) / 3 in accuracy."""
+    at = ["VITask", "on", "far"]
+    effects = {
+        "plug": {"of": ["VITask", "on", "far, plug"], "over": at, "metric": "accuracy", "expected": "up"},
+        "EP": {"of": at, "over": ["vanilla", "off", "far"], "metric": "macro_f1", "expected": "up"},
+        "not there": {"of": ["+ RDA"], "over": ["vanilla"], "metric": "accuracy", "expected": "up"},
+        "no such figure": {"of": at, "over": ["vanilla"], "metric": "ranking.gap", "expected": "up"},
+    }
+    grid = {"effects": effects, "paper": "table3", "evaluations": {"far": {}, "far, plug": {"plug": True}}}
+    found = [effect.in_paper for effect in effects_of(grid, GridResults(RESULTS))]
+    gains = statistics.mean([0.336 - 0.291, 0.262 - 0.223, 0.321 - 0.212])
+    assert found == [f"{(1.864 - 1.356) / 3:+.3f}", f"{gains:+.3f}", "better", "better"]
+
+
+def test_the_mean_row_of_the_paper_counts_no_set_twice():
+    here = {"of": ["VITask", "on"], "over": ["VITask", "tsm"], "metric": "accuracy", "expected": "up"}
+    (found,) = effects_of({"effects": {"x": here}, "paper": "table1"}, GridResults(RESULTS))
+    assert found.paper == pytest.approx(0.847 - 0.816, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,7 @@ class AblationConfig:
     evaluations: dict[str, EvaluationSpec] = MISSING
     effects: dict[str, EffectSpec] = MISSING
     columns: dict[str, str] = MISSING
-    layout: str = one_of("rows", "sets")
+    layout: str = one_of("rows", "sets", "evaluations")
     figure: str = one_of("none", "bars", "radar", "densities")
     shown: dict[str, list[str]] = MISSING
     paper: Optional[str] = MISSING  # noqa: UP045

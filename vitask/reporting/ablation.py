@@ -16,30 +16,35 @@ COLUMNS = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
 
 
 def ablation_table(grid: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    """Lay out a grid as Markdown.
+    """Lay out a grid as Markdown: its figures, their differences from the reference rows, its effects.
 
     Args:
         grid: title, conditions, references, layout, columns, effects.
         results: by seed and row, the metrics of that run.
     """
-    found = GridResults(results)
-    columns = grid.get("columns") or COLUMNS
-    conditions = [f"- {name}: {text}" for name, text in found.first["conditions"].items()]
-    by_set = grid.get("layout") == "sets" and bool(found.sets)
-    parts = [
-        f"## {grid['title']}",
-        f"Mean ± standard deviation over seeds {', '.join(found.seeds)}."
-        + (" Conditions (of the first seed):" if conditions else ""),
-        *(["\n".join(conditions)] if conditions else []),
-        *([grid["conditions"]] if grid["conditions"] else []),
-        (_by_set if by_set else _by_row)(found, columns),
-    ]
+    found, parts = GridResults(results), [f"## {grid['title']}", figures_table(grid, results)]
     if len(found.seeds) > 1:
         for reference in grid["references"]:
+            columns = grid.get("columns") or COLUMNS
             parts += [f"Differences from {reference!r}, paired by seed:", _differences(reference, found, columns)]
         if grid.get("effects"):
-            parts += ["Effects, paired by seed:", effects_table(grid["effects"], found)]
+            parts += ["Effects, paired by seed:", effects_table(grid, found)]
     return "\n\n".join(parts)
+
+
+def figures_table(grid: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """Lay out the figures of a grid as Markdown, and under what conditions they were measured (`ablation_table`)."""
+    found = GridResults(results)
+    conditions = [f"- {name}: {text}" for name, text in found.first["conditions"].items()]
+    layout = LAYOUTS["rows" if grid.get("layout") == "sets" and not found.sets else grid.get("layout", "rows")]
+    parts = [
+        f"Mean ± standard deviation over seeds {', '.join(found.seeds)}."
+        + (" Conditions (of the first seed):" if conditions else ""),
+        "\n".join(conditions),
+        grid["conditions"],
+        layout(found, grid.get("columns") or COLUMNS),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def ablation_figure(grid: Mapping[str, Any], results: Mapping[str, Any]) -> str | None:
@@ -119,6 +124,31 @@ def _by_set(found: GridResults, columns: Mapping[str, str]) -> str:
         ]
         body.append(line)
     return markdown(header, body)
+
+
+def _by_evaluation(found: GridResults, columns: Mapping[str, str]) -> str:
+    """A row an evaluation, as in the paper's Table 3; first the TSM that is used there."""
+    places = [(row, mode) for row in found.rows for mode in ("untuned", "off", "on")]
+    filled = [
+        (row, mode, name, key)
+        for row, mode in places
+        for name, key in columns.items()
+        if any(found.values([row, mode, evaluation], key) for evaluation in found.evaluations)
+    ]
+    header = [f"{found.first['split']}, n = {found.first['samples']}", *(f"TSM, {name}" for name in columns)]
+    header += [f"{row} {MODES[mode]}, {name}" for row, mode, name, _ in filled]
+    body = [
+        [
+            evaluation,
+            *(_spread(found.baseline("tsm", key, evaluation)) for key in columns.values()),
+            *(_spread(found.values([row, mode, evaluation], key).values()) for row, mode, _, key in filled),
+        ]
+        for evaluation in found.evaluations
+    ]
+    return markdown(header, body)
+
+
+LAYOUTS = {"rows": _by_row, "sets": _by_set, "evaluations": _by_evaluation}
 
 
 def _spread(values: Any) -> str:

@@ -59,7 +59,7 @@ class GridResults:
             key: in the metrics; a dot leads into a part of them: `"ranking.auc"`.
             of_set: a data set of a mixture, instead of the mean over them.
         """
-        mode = _complete(place)[1]
+        mode = complete(place)[1]
         found: dict[str, float] = {}
         for seed, metrics in self._at(place):
             value = _look_up(metrics, mode, key, of_set)
@@ -85,7 +85,7 @@ class GridResults:
 
     def _at(self, place: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Every seed's metrics of a place; a figure that stands inside others is looked for in all modes."""
-        row, mode, evaluation = _complete(place)
+        row, mode, evaluation = complete(place)
         for seed, name, metrics in self._all():
             if name == row and _evaluation(metrics) == evaluation and (mode in INSIDE or metrics["mode"] == mode):
                 yield seed, metrics
@@ -97,7 +97,13 @@ class GridResults:
                     yield seed, row, metrics
 
 
-def _complete(place: Sequence[str]) -> tuple[str, str, str]:
+def complete(place: Sequence[str]) -> tuple[str, str, str]:
+    """Return row, mode and evaluation of a place that may leave the last ones out.
+
+    Example:
+        >>> complete(["vanilla"])
+        ('vanilla', 'off', 'test')
+    """
     return (*place, *("off", EVALUATION)[len(place) - 1 :])
 
 
