@@ -152,12 +152,14 @@ class Classifier:
         """
         from vitask.config.schema import PredictConfig
         from vitask.runs.identity import data_name, needs_exemplar
+        from vitask.runs.open_ended import require_labels
         from vitask.runs.predictor import open_predictor
         from vitask.runs.tuned import finished_run, require_head
 
         _check_device(device)
         run, config = finished_run(os.fspath(folder))
         require_head(run, config)
+        require_labels(config, f"Classifier {run.path}", "vitask predict instruction=... asks it")
         title, reason = f"{config.stage.name} on {data_name(config)}", None
         request = PredictConfig(
             run=str(run.path), exemplar="on", exemplar_table=None, set=None, batch_size=32, device=device

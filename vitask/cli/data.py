@@ -17,6 +17,7 @@ EXAMPLES = """\
   vitask data inspect data=medmnist data.name=dermamnist data.root=~/medmnist
   vitask data inspect data=image_folder data.root=photos data.modality=leaf
   vitask data inspect data=table data.path=labels.csv data.columns.group=patient
+  vitask data inspect data=instructions data.path=questions.jsonl
   vitask data inspect data=hub data.path=ylecun/mnist data.modality='handwritten digit'"""
 
 
@@ -51,7 +52,7 @@ def _show(inspection: Inspection) -> None:
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(f"{inspection.name}: {inspection.kind}; fingerprint {inspection.fingerprint[:12]}")
-    table = Table("label", *(f"{split}, n = {total}" for split, total in inspection.splits.items()))
+    table = Table(inspection.counted, *(f"{split}, n = {total}" for split, total in inspection.splits.items()))
     for column in table.columns[1:]:
         column.justify = "right"
     for label, counts in inspection.counts.items():

@@ -15,14 +15,18 @@ from vitask.errors import UsageError, VitaskError, did_you_mean
 
 VERBS = {
     "train": "train a stage, or the whole pipeline: tsm, vanilla, ep, crt",
+    "doctor": "check a run before it starts: data, model, gradients, time, memory, disk",
     "evaluate": "score a finished run on a split, with and without the exemplar",
     "predict": "print label and probabilities for images of your own",
+    "demo-ui": "try a finished run in the browser: drop an image, compare the models, talk about it",
     "export": "hand on a run: an adapter, a merged checkpoint or a bundle, with a model card",
     "ablate": "run a grid of runs defined in YAML and print one table",
     "compare": "test whether one run is better than another, over samples or over seeds",
     "data": "look at a data set: counts, an example, duplicates, warnings, a contact sheet",
+    "config": "print what a verb would work with, and which file or override each value comes from",
     "report": "write one page and its tables from runs and grids",
     "bench": "measure what training and scoring cost beside plain tuning",
+    "completion": "print a script that completes verbs, keys and options in bash or zsh",
 }
 HELP = """\
 vitask: adapt a vision language model to a narrow task (VITask, arXiv 2410.06456)
@@ -49,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
     try:
+        _check_ranks()
         run(_with_own_configs(arguments))
         sys.stdout.flush()
     except VitaskError as error:
@@ -59,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if error.filename is None:
+        if error.strerror is None:
             raise
-        _leave(f"vitask: {error.filename}: {error.strerror}", 1)
+        _leave(f"vitask: {f'{error.filename}: ' if error.filename is not None else ''}{error.strerror}", 1)
 
 
 def run(arguments: list[str]) -> None:
@@ -74,9 +79,20 @@ def run(arguments: list[str]) -> None:
         print(f"vitask {__version__}")
         return
     verb, rest = arguments[0], arguments[1:]
+    if verb == "__complete":
+        print("\n".join(importlib.import_module("vitask.cli.completion").complete(" ".join(rest))))
+        return
     if verb not in VERBS:
         _leave(f"vitask: unknown verb '{verb}'.{did_you_mean(verb, VERBS)} There are {', '.join(VERBS)}", 2)
-    importlib.import_module(f"vitask.cli.{verb}").main(rest)
+    importlib.import_module(f"vitask.cli.{verb.replace('-', '_')}").main(rest)
+
+
+def _check_ranks() -> None:
+    """Raise a `UsageError` if a variable by which a launcher numbers its processes holds no number."""
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        value = os.environ.get(name, "0")
+        if not value.isdecimal():
+            raise UsageError(f"{name}={value}: in the environment, expected a number as torchrun sets it; unset it")
 
 
 def _with_own_configs(arguments: list[str]) -> list[str]:

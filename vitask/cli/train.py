@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from vitask.cli.help import print_help, wants_help
 
 EXAMPLES = """\
@@ -12,17 +14,28 @@ EXAMPLES = """\
   vitask train stage=ep data=medmnist data.name=dermamnist data.root=~/medmnist
   vitask train stage=all experiment=paper_derma data.root=~/medmnist
   vitask train stage=crt exemplar.table=dino.parquet    exemplars of another model; columns id, vector
-  torchrun --nproc_per_node 2 -m vitask train stage=ep"""
+  vitask train stage=all launch=multi_gpu          a process a GPU; launch=fsdp splits the VLM over them
+  vitask train stage=all launch=slurm              writes a job that resumes when it is preempted
+  torchrun --nproc_per_node 2 -m vitask train stage=ep    under a launcher of your own the run takes part"""
 
 
 def main(arguments: list[str]) -> None:
-    """Compose the configuration and train."""
+    """Compose the configuration, and train, start the ranks that train, or write the job that starts them."""
     if wants_help(arguments):
         print_help("train", "Train a stage, or the whole pipeline. Run folders follow from the settings.", EXAMPLES)
         return
     from vitask.config.compose import compose_config
 
     config = compose_config("train", arguments)
-    from vitask.runs.train import train
+    from vitask.runs.launch import start_ranks, starts_ranks
 
-    train(config)
+    if config.launch.slurm is not None and "RANK" not in os.environ:
+        from vitask.runs.slurm import write_job
+
+        write_job(config, arguments)
+    elif starts_ranks(config.launch, os.environ):
+        start_ranks(config.launch, "train", arguments)
+    else:
+        from vitask.runs.train import train
+
+        train(config)

@@ -13,13 +13,17 @@ from omegaconf import OmegaConf
 from vitask.config import schema
 from vitask.config.compose import checked
 from vitask.config.sources import load_source
+from vitask.config.tuning import choose_trainable, load_base, original_weights
 from vitask.data import (
     BatchNegatives,
     DatasetNegatives,
     Hint,
     Instruction,
+    InstructionNegatives,
+    NegativeRule,
     Shift,
     TaskData,
+    instruction_ids,
     member_of_answer,
     members_of,
     mix,
@@ -44,7 +48,6 @@ if TYPE_CHECKING:
     from vitask.tsm import TSM
     from vitask.vlm.inputs import Placement
     from vitask.vlm.model import ExemplarVLM
-    from vitask.vlm.prompts import Prompter
 
 
 def build_task(data: schema.DataConfig, seed: int, cache: str) -> TaskData:
@@ -85,13 +88,23 @@ def data_configs(data: schema.DataConfig) -> list[schema.DataConfig]:
 
 
 def build_instructions(data: schema.DataConfig, task: TaskData) -> list[str]:
-    """Render the instruction of each data set of a task; a modality of the config goes before the source's own."""
+    """Render the instruction of each data set of a task; a modality of the config goes before the source's own.
+
+    That of an open-ended task is the one that all its training rows ask, or empty if they ask several.
+    """
     rendered = []
+    if task.open_ended:
+        return [_one_instruction(task)]
     for config, member in zip(data_configs(data), members_of(task), strict=True):
         asked = config.instruction
         instruction = Instruction(asked.template, asked.incomplete_template, asked.complete)
         rendered.append(instruction.render(replace(member, modality=config.modality or member.modality)))
     return rendered
+
+
+def _one_instruction(task: TaskData) -> str:
+    asked = set(task.splits["train"]["instruction"])
+    return asked.pop() if len(asked) == 1 else ""
 
 
 def build_hints(data: schema.DataConfig) -> list[Hint | None]:
@@ -145,63 +158,36 @@ def build_placement(config: schema.ExemplarConfig, tokens: int) -> Placement:
     return Placement(config.position, tokens)
 
 
-def build_vlm(config: schema.Config, exemplar_dim: int | None, placement: Placement | None) -> tuple[ExemplarVLM, Any]:
+def build_vlm(
+    config: schema.Config, exemplar_dim: int | None, placement: Placement | None, *, dequantize: bool = False
+) -> tuple[ExemplarVLM, Any]:
     """Load the VLM, adapt it, and give it a connector if it is to see exemplars.
 
     Args:
         config: the run.
         exemplar_dim: width of the TSM's features; `None` for a VLM without exemplars.
         placement: where they go; `None` likewise.
+        dequantize: of a run with `lora.quantize`, build plain layers that hold the same values.
 
     Returns:
         The wrapper and a `Prompter`.
     """
-    from vitask.vlm.adapt import add_lora, checkpoint_activations
+    from vitask.vlm.adapt import checkpoint_activations
     from vitask.vlm.connector import Connector
     from vitask.vlm.families import family_for
-    from vitask.vlm.load import load_pretrained
     from vitask.vlm.model import ExemplarVLM
     from vitask.vlm.prompts import Prompter
 
     vlm = config.vlm
-    model, processor = load_pretrained(
-        vlm.path,
-        revision=vlm.revision,
-        dtype=vlm.dtype,
-        attention=vlm.attention,
-        trust_remote_code=vlm.trust_remote_code,
-    )
+    model, processor = load_base(config, dequantize=dequantize)
     family = family_for(model)
     width = model.get_input_embeddings().embedding_dim
-    adapted = add_lora(
-        model,
-        family,
-        rank=config.lora.rank,
-        alpha=config.lora.alpha,
-        dropout=config.lora.dropout,
-        targets=config.lora.targets,
-        train_tower=vlm.train_tower,
-        train_projector=vlm.train_projector,
-    )
+    tuned = choose_trainable(config, model, family)
     if vlm.gradient_checkpointing:
         checkpoint_activations(model, family)
     connector = Connector(exemplar_dim, width, config.connector.kind) if exemplar_dim is not None else None
     prompter = Prompter(processor, family, model.config, vlm.image_options)
-    return ExemplarVLM(adapted, family, connector, placement), prompter
-
-
-def build_prompter(vlm: schema.VLMConfig) -> Prompter:
-    """Load what turns images and instructions into tokens; no weights are read.
-
-    Raises:
-        VitaskError: the processor cannot be loaded, or has no chat template.
-    """
-    from vitask.vlm.families import prompting_family
-    from vitask.vlm.load import load_processor
-    from vitask.vlm.prompts import Prompter
-
-    config, processor = load_processor(vlm.path, revision=vlm.revision, trust_remote_code=vlm.trust_remote_code)
-    return Prompter(processor, prompting_family(config), config, vlm.image_options)
+    return ExemplarVLM(tuned, family, connector, placement, original_weights(config, family)), prompter
 
 
 def build_objective(
@@ -230,8 +216,17 @@ def build_objective(
         raise UsageError(f"objective: {error}") from error
 
 
-def build_negatives(config: schema.CRTConfig, task: TaskData, seed: int) -> BatchNegatives | DatasetNegatives:
+def build_negatives(
+    config: schema.CRTConfig, task: TaskData, seed: int, split: str = "train"
+) -> BatchNegatives | DatasetNegatives | InstructionNegatives:
     """Say how CRT's negative images are drawn."""
+    if task.open_ended:
+        rows = task.splits[split]
+        responses = [task.answers[answer].text for answer in rows["answer"]]
+        rule = NegativeRule(responses, rows["picture"], config.max_overlap)
+        if config.negatives == "batch":
+            return BatchNegatives(seed, group=config.group, rule=rule)
+        return InstructionNegatives(rule, instruction_ids(task, split), seed)
     disjoint = [answer.labels for answer in task.answers] if config.disjoint else None
     if config.negatives == "batch":
         return BatchNegatives(seed, disjoint, config.group)
@@ -304,36 +299,39 @@ def build_settings(config: schema.Config, optim: schema.OptimConfig) -> LoopSett
     )
 
 
-def join_ranks(launch: schema.LaunchConfig) -> None:
+def join_ranks(device: str) -> None:
     """Let the ranks of torchrun or `accelerate launch` find each other; does nothing in a single process."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
-        PartialState(cpu=_on_cpu(launch))
+        PartialState(cpu=_on_cpu(device))
 
 
-def _on_cpu(launch: schema.LaunchConfig) -> bool:
+def _on_cpu(device: str) -> bool:
     """Whether to keep to the CPU; without asking for it, accelerate lets each of several CPU ranks train alone."""
     import torch
 
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return launch.device == "cpu" or (several and not torch.cuda.is_available())
+    return device == "cpu" or (several and not torch.cuda.is_available())
 
 
 def build_accelerator(launch: schema.LaunchConfig, logger: schema.LoggerConfig, folder: Path) -> Accelerator:
     """Build the accelerator with its trackers; nothing contacts a server unless `logger.mode=online`."""
     from accelerate import Accelerator
 
+    from vitask.training.ranks import whole
+
     tracker = None if logger.tracker == "none" else logger.tracker
     try:
         accelerator = Accelerator(
             mixed_precision=launch.precision,
-            cpu=_on_cpu(launch),
+            cpu=_on_cpu(launch.device),
             log_with=tracker,
             project_dir=str(folder),
         )
     except ValueError as error:
         raise UsageError(f"launch.precision={launch.precision}: {error}") from error
+    whole(accelerator)
     if tracker is not None:
         options = {"wandb": {"mode": logger.mode, "dir": str(folder), "name": folder.name}}
         accelerator.init_trackers(logger.project, init_kwargs=options if tracker == "wandb" else {})

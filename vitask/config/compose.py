@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from functools import cache
 from importlib.resources import files
-from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,20 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vitask.config import schema
+from vitask.config.keys import PACKAGE, ROOTS, folders, groups, own_folder, typed_keys
 from vitask.errors import UsageError, did_you_mean
 
-ROOTS = {
-    "train": schema.Config,
-    "evaluate": schema.EvaluateConfig,
-    "predict": schema.PredictConfig,
-    "export": schema.ExportConfig,
-    "compare": schema.CompareConfig,
-    "bench": schema.BenchConfig,
-    "report": schema.ReportConfig,
-}
-PACKAGE = "vitask.configs"
-OWN_FOLDER = "VITASK_CONFIG_DIR"
-"""Names a folder of the user's own groups. `--config-dir` sets it in the environment; worker processes inherit it."""
 T = TypeVar("T")
 
 
@@ -64,16 +51,21 @@ def compose_config(root: str, overrides: Sequence[str]) -> Any:
 
 def _compose_evaluation(overrides: Sequence[str]) -> schema.EvaluateConfig:
     """Compose an evaluation; `data=<group> data.key=value` says what other data to evaluate on, as in training."""
-    known = [f"data={name}" for name in groups()["data"]]
-    of_data = [override for override in overrides if override in known or override.startswith("data.")]
+    of_data = data_overrides(overrides)
     for override in overrides:
         check_override("train" if override in of_data else "evaluate", override)
     request = _compose_plain("evaluate", [override for override in overrides if override not in of_data])
     if not of_data:
         return request
-    if not any(override in known for override in of_data):
+    if not any(override.startswith("data=") for override in of_data):
         raise UsageError(f"{of_data[0]}: say which data as well, data=<{'|'.join(groups()['data'])}>")
     return replace(request, other_data=checked(schema.Config, compose_tree(of_data)).data)
+
+
+def data_overrides(overrides: Sequence[str]) -> list[str]:
+    """Pick those overrides of an evaluation that say, as in training, which other data to evaluate on."""
+    known = [f"data={name}" for name in groups()["data"]]
+    return [override for override in overrides if override in known or override.startswith("data.")]
 
 
 def _compose_plain(root: str, overrides: Sequence[str]) -> Any:
@@ -84,12 +76,17 @@ def _compose_plain(root: str, overrides: Sequence[str]) -> Any:
 
 def compose_tree(overrides: Sequence[str]) -> DictConfig:
     """Let Hydra compose a training run, with the user's own folder of groups behind the shipped ones."""
-    own = [f"hydra.searchpath=[file://{folder}]" for folder in _own_folder()]
     try:
         with initialize_config_module(PACKAGE, version_base="1.3"):
-            return compose("train", overrides=[*own, *map(_for_hydra, overrides)])
+            return compose("train", overrides=hydra_overrides(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_first_line(error)) from error
+
+
+def hydra_overrides(overrides: Sequence[str]) -> list[str]:
+    """Say overrides in Hydra's words; the first names the user's own folder of groups, if there is one."""
+    own = [f"hydra.searchpath=[file://{folder}]" for folder in own_folder()]
+    return [*own, *map(_for_hydra, overrides)]
 
 
 def checked(kind: type[T], config: DictConfig | Mapping[str, Any]) -> T:
@@ -121,33 +118,8 @@ def load_stage(name: str) -> schema.StageConfig:
     known = groups()["stage"]
     if name not in known:
         raise UsageError(f"stage '{name}': no such stage.{did_you_mean(name, known)} There are {', '.join(known)}")
-    found = [path for folder in _folders() if (path := folder / "stage" / f"{name}.yaml").is_file()]
+    found = [path for folder in folders() if (path := folder / "stage" / f"{name}.yaml").is_file()]
     return checked(schema.StageConfig, OmegaConf.load(str(found[0])))
-
-
-def groups() -> dict[str, list[str]]:
-    """List the config groups and their options, as they are on disk; the user's own come after the shipped ones."""
-    found: dict[str, dict[str, None]] = {}
-    for root in _folders():
-        for folder in sorted(root.iterdir(), key=lambda folder: folder.name):
-            if folder.is_dir() and not folder.name.startswith(("_", ".")):
-                options = sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml"))
-                found.setdefault(folder.name, {}).update(dict.fromkeys(o for o in options if o != "base"))
-    return {name: list(options) for name, options in found.items() if options}
-
-
-def _folders() -> list[Any]:
-    return [files(PACKAGE), *_own_folder()]
-
-
-def _own_folder() -> list[Path]:
-    """The folder of the user's own groups, if there is one."""
-    if not (name := os.environ.get(OWN_FOLDER)):
-        return []
-    folder = Path(name).expanduser().absolute()
-    if not folder.is_dir():
-        raise UsageError(f"--config-dir {name}: no such folder")
-    return [folder]
 
 
 def check_override(root: str, override: str) -> None:
@@ -165,8 +137,8 @@ def check_override(root: str, override: str) -> None:
     known_groups = {name: options for name, options in groups().items() if root == "train" and name != "ablation"}
     if key in known_groups:
         _check_option(key, value, known_groups[key])
-    elif match["prefix"] or (key not in _keys(root) and not _in_free_dictionary(key)):
-        near = did_you_mean(key, [*_keys(root), *known_groups])
+    elif match["prefix"] or (key not in typed_keys(root) and not _in_free_dictionary(key)):
+        near = did_you_mean(key, [*typed_keys(root), *known_groups])
         raise UsageError(f"unknown config key '{key}'.{near} `vitask {root} --help` lists the keys")
 
 
@@ -192,7 +164,7 @@ def _for_hydra(override: str) -> str:
     key, _, value = override.partition("=")
     if _in_free_dictionary(key):
         return f"++{override}"
-    if _keys("train").get(key) in (str, str | None) and value != "null" and not value.startswith(("'", '"', "${")):
+    if typed_keys("train").get(key) in (str, str | None) and value != "null" and not value.startswith(("'", '"', "${")):
         escaped = value.replace("'", "\\'")
         return f"{key}='{escaped}'"
     return override
@@ -200,24 +172,8 @@ def _for_hydra(override: str) -> str:
 
 def _in_free_dictionary(key: str) -> bool:
     """Whether a key is, or is inside, a dictionary that takes any key."""
-    free = [name for name, hint in _keys("train").items() if "dict" in str(hint) or hint is Any]
+    free = [name for name, hint in typed_keys("train").items() if "dict" in str(hint) or hint is Any]
     return any(key == name or key.startswith(f"{name}.") for name in free)
-
-
-@cache
-def _keys(root: str) -> dict[str, Any]:
-    """Map every dotted key of a root to its type."""
-    return dict(_walk(ROOTS[root], ""))
-
-
-def _walk(kind: type, prefix: str) -> Iterator[tuple[str, Any]]:
-    hints = get_type_hints(kind)
-    for entry in fields(kind):
-        hint = hints[entry.name]
-        name = f"{prefix}{entry.name}"
-        yield name, hint
-        if is_dataclass(hint):
-            yield from _walk(hint, f"{name}.")
 
 
 def _check_values(value: Any, prefix: str) -> None:
@@ -238,7 +194,7 @@ def _check_value(key: str, item: Any, rule: Mapping[str, Any]) -> None:
     choices, bounds, pattern = rule.get("choices"), rule.get("range"), rule.get("pattern")
     if choices and item not in choices:
         raise UsageError(f"{key}: '{item}' is not one of {', '.join(choices)}.{did_you_mean(str(item), choices)}")
-    if bounds and not (bounds[0] <= item <= (bounds[1] if bounds[1] is not None else item)):
+    if bounds and not bounds[0] <= item <= (bounds[1] if bounds[1] is not None else sys.float_info.max):
         span = f"at least {bounds[0]}" if bounds[1] is None else f"between {bounds[0]} and {bounds[1]}"
         raise UsageError(f"{key}: {item} is out of range; expected {span}")
     if pattern and not re.fullmatch(pattern, item):
@@ -253,4 +209,14 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-__all__ = ["check_override", "checked", "compose_config", "compose_tree", "groups", "load_stage"]
+__all__ = [
+    "ROOTS",
+    "check_override",
+    "checked",
+    "compose_config",
+    "compose_tree",
+    "data_overrides",
+    "groups",
+    "hydra_overrides",
+    "load_stage",
+]

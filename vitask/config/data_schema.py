@@ -33,6 +33,8 @@ class ColumnsConfig:
     group: Optional[str] = MISSING  # noqa: UP045
     id: Optional[str] = MISSING  # noqa: UP045
     label_separator: Optional[str] = MISSING  # noqa: UP045
+    instruction: Optional[str] = None  # noqa: UP045
+    response: Optional[str] = None  # noqa: UP045
 
 
 @dataclass
@@ -58,6 +60,7 @@ class DataConfig:
         "medmnist",
         "image_folder",
         "table",
+        "instructions",
         "hub",
         "ham10000",
         "aptos2019",

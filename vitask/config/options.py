@@ -13,9 +13,9 @@ def one_of(*choices: str) -> Any:
     return field(default=MISSING, metadata={"choices": choices})
 
 
-def within(low: float, high: float | None = None) -> Any:
-    """Declare a number option with a range, ends included."""
-    return field(default=MISSING, metadata={"range": (low, high)})
+def within(low: float, high: float | None = None, default: Any = MISSING) -> Any:
+    """Declare a number option with a range, ends included; runs from before it was there have its default."""
+    return field(default=default, metadata={"range": (low, high)})
 
 
 def folder_word() -> Any:

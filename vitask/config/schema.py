@@ -8,6 +8,7 @@ from typing import Any, Optional
 from omegaconf import MISSING
 
 from vitask.config.data_schema import DataConfig
+from vitask.config.launch_schema import LaunchConfig
 from vitask.config.options import folder_word, one_of, within
 
 # OmegaConf reads these annotations at run time, on Python 3.10 too: Optional[X], not X | None.
@@ -94,12 +95,16 @@ class ConnectorConfig:
 
 @dataclass
 class LoraConfig:
-    """The adapter of the language model."""
+    """How the language model is tuned. Options with a default here are younger than runs that are to stay readable."""
 
     rank: int = within(1)
     alpha: float = within(0)
     dropout: float = within(0, 1)
     targets: Optional[list[str]] = MISSING  # noqa: UP045
+    tune: str = field(default="adapter", metadata={"choices": ("adapter", "all")})
+    dora: bool = False
+    rslora: bool = False
+    quantize: str = field(default="none", metadata={"choices": ("none", "nf4")})
 
 
 @dataclass
@@ -123,6 +128,7 @@ class CRTConfig:
     negatives: str = one_of("dataset", "batch")
     group: Optional[int] = within(2)  # noqa: UP045
     disjoint: bool = MISSING
+    max_overlap: Optional[float] = within(0, 1, default=None)  # noqa: UP045
     ramp: float = within(0, 1)
 
 
@@ -164,16 +170,6 @@ class StageConfig:
     init_from: Optional[str] = MISSING  # noqa: UP045
     train_connector: bool = MISSING
     pipeline: list[str] = MISSING
-
-
-@dataclass
-class LaunchConfig:
-    """Where and in which precision to run."""
-
-    device: str = one_of("auto", "cpu")
-    precision: str = one_of("no", "bf16", "fp16")
-    workers: int = within(0)
-    save_every: int = within(0)
 
 
 @dataclass
@@ -227,6 +223,7 @@ class EvaluateConfig:
     contrast: float = within(0)
     probe: Optional[str] = MISSING  # noqa: UP045
     generate: bool = MISSING
+    rivals: int = within(1, default=15)
     batch_size: int = within(1)
     device: str = one_of("auto", "cpu")
     overwrite: bool = MISSING
@@ -240,7 +237,19 @@ class PredictConfig:
     exemplar: str = one_of("on", "off")
     exemplar_table: Optional[str] = MISSING  # noqa: UP045
     set: Optional[str] = MISSING  # noqa: UP045
+    instruction: Optional[str] = None  # noqa: UP045
     batch_size: int = within(1)
+    device: str = one_of("auto", "cpu")
+
+
+@dataclass
+class DemoUIConfig:
+    """A page to try a finished run."""
+
+    run: str = MISSING
+    examples: int = within(0, 64)
+    host: str = MISSING
+    port: Optional[int] = within(1, 65535)  # noqa: UP045
     device: str = one_of("auto", "cpu")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitask.data import (
     Columns,
+    Instruction,
     TaskData,
     load_aptos2019_task,
     load_digits_task,
@@ -16,6 +17,7 @@ from vitask.data import (
     load_hub_task,
     load_idrid_task,
     load_image_folder_task,
+    load_instruction_task,
     load_medmnist_task,
     load_messidor_task,
     load_table_task,
@@ -67,6 +69,19 @@ def _table(data: schema.DataConfig, options: dict[str, Any]) -> TaskData:
     return load_table_task(path, data.modality or "input", name=data.name, root=data.root, columns=columns, **options)
 
 
+def _instructions(data: schema.DataConfig, options: dict[str, Any]) -> TaskData:
+    modality, asked = data.modality or "input", Instruction(data.instruction.template)
+    return load_instruction_task(
+        _required(data, "path"),
+        modality,
+        instruction=asked.template.format(modality=modality, labels="", definitions=""),
+        name=data.name,
+        root=data.root,
+        columns=Columns(**asdict(data.columns)),
+        **options,
+    )
+
+
 def _hub(data: schema.DataConfig, options: dict[str, Any]) -> TaskData:
     return load_hub_task(
         _required(data, "path"),
@@ -97,6 +112,7 @@ LOADERS: dict[str, Callable[[schema.DataConfig, dict[str, Any]], TaskData]] = {
     "medmnist": _medmnist,
     "image_folder": _image_folder,
     "table": _table,
+    "instructions": _instructions,
     "hub": _hub,
     "ham10000": _ham10000,
     "aptos2019": _published(load_aptos2019_task),

@@ -3,13 +3,17 @@
 from vitask.data.conditions import with_imbalance, with_label_noise, with_train_fraction
 from vitask.data.instructions import Hint, Instruction
 from vitask.data.mixture import answer_ranges, label_ranges, member_of_answer, members_of, mix, row_ranges
-from vitask.data.negatives import BatchNegatives, DatasetNegatives
+from vitask.data.negative_rule import NegativeRule
+from vitask.data.negatives import BatchNegatives, DatasetNegatives, InstructionNegatives
+from vitask.data.open_task import instruction_ids, make_open_task, pictures_of
 from vitask.data.options import DataOptions
+from vitask.data.responses import comparable, token_f1
 from vitask.data.shift import Shift, with_shift
 from vitask.data.sources.digits import load_digits_task
 from vitask.data.sources.ham10000 import load_ham10000_task
 from vitask.data.sources.hub import load_hub_task
 from vitask.data.sources.image_folder import load_image_folder_task
+from vitask.data.sources.instruction_table import load_instruction_task
 from vitask.data.sources.medmnist import load_medmnist_task
 from vitask.data.sources.retinopathy import load_aptos2019_task, load_idrid_task, load_messidor_task
 from vitask.data.sources.table import Columns, load_table_task
@@ -25,11 +29,15 @@ __all__ = [
     "DatasetNegatives",
     "Hint",
     "Instruction",
+    "InstructionNegatives",
+    "NegativeRule",
     "Shift",
     "Split",
     "TaskData",
     "Vectors",
     "answer_ranges",
+    "comparable",
+    "instruction_ids",
     "label_ranges",
     "load_aptos2019_task",
     "load_digits_task",
@@ -37,15 +45,19 @@ __all__ = [
     "load_hub_task",
     "load_idrid_task",
     "load_image_folder_task",
+    "load_instruction_task",
     "load_medmnist_task",
     "load_messidor_task",
     "load_table_task",
+    "make_open_task",
     "make_task",
     "member_of_answer",
     "members_of",
     "mix",
+    "pictures_of",
     "read_vectors",
     "row_ranges",
+    "token_f1",
     "vectors_digest",
     "with_imbalance",
     "with_label_noise",

@@ -16,7 +16,7 @@ def with_label_noise(task: TaskData, rate: float, seed: int) -> TaskData:
     """Give exactly ``round(rate * n)`` random training images another answer, uniform over the other candidates.
 
     Raises:
-        UsageError: ``rate`` is not in [0, 1).
+        UsageError: ``rate`` is not in [0, 1), or the task has no labels.
 
     Example:
         >>> with_label_noise(digits, rate=0.4, seed=0).notes
@@ -28,6 +28,8 @@ def with_label_noise(task: TaskData, rate: float, seed: int) -> TaskData:
     count = round(rate * len(answers))
     if not count:
         return task
+    if task.open_ended:
+        raise UsageError(f"data.label_noise: {task.name} has responses in words, no labels to replace; leave it at 0")
     rng = np.random.default_rng(seed)
     rows = rng.choice(len(answers), size=count, replace=False)
     answers[rows] = _another(answers[rows], task.candidates, rng)
@@ -43,7 +45,7 @@ def with_imbalance(task: TaskData, ratio: float, seed: int) -> TaskData:
     and at most what it has.
 
     Raises:
-        UsageError: ``ratio`` is not in (0, 1], or the task is multi-label.
+        UsageError: ``ratio`` is not in (0, 1], or the task is multi-label or open-ended.
 
     Example:
         >>> with_imbalance(digits, ratio=0.1, seed=0).notes["class imbalance"]
@@ -51,8 +53,9 @@ def with_imbalance(task: TaskData, ratio: float, seed: int) -> TaskData:
     """
     if not 0 < ratio <= 1:
         raise UsageError(f"imbalance ratio must be in (0, 1], got {ratio}")
-    if task.multi_label:
-        raise UsageError(f"class imbalance needs one label an image, but {task.name} is multi-label")
+    if task.multi_label or task.open_ended:
+        kind = "open-ended" if task.open_ended else "multi-label"
+        raise UsageError(f"class imbalance needs one label an image, but {task.name} is {kind}")
     if ratio == 1:
         return task
     rng = np.random.default_rng(seed)
@@ -92,7 +95,7 @@ def with_train_fraction(task: TaskData, fraction: float, seed: int) -> TaskData:
     shuffled = rng.permutation(total)
     by_answer = shuffled[np.argsort(answers[shuffled], kind="stable")]
     rows = by_answer[((np.arange(size) + rng.random()) * total / size).astype(int)]  # every (total/size)-th of the list
-    if not task.multi_label:
+    if not (task.multi_label or task.open_ended):
         first = by_answer[np.unique(answers[by_answer], return_index=True)[1]]
         rows = np.concatenate([rows, first[~np.isin(answers[first], answers[rows])]])
     note = f"{fraction * 100:g} % of the training set, seed {seed} ({len(rows)} of {total})"

@@ -21,6 +21,8 @@ MOST_LABELS = 40
 def write_contact_sheet(task: TaskData, path: Path, columns: int = 8) -> None:
     """Draw up to ``columns`` images a label, of the training split if it has any, and write a PNG.
 
+    Of an open-ended task these are images an instruction.
+
     Args:
         task: The task; of more than 40 labels the first 40 are drawn.
         path: The file; its folder is made.
@@ -61,12 +63,21 @@ def drawable(text: str, longest: int) -> str:
 
 
 def _rows_by_label(task: TaskData, split: str, count: int) -> Iterator[tuple[str, Sequence[int]]]:
+    if task.open_ended:
+        asked = np.asarray(task.splits[split]["instruction"])
+        for text in dict.fromkeys(asked.tolist()):
+            yield text, _spread(np.flatnonzero(asked == text), count)
+        return
     answers = np.asarray(task.splits[split]["answer"][:])
     for label, text in enumerate(task.labels):
         with_label = [i for i, answer in enumerate(task.answers) if label in answer.labels]
         rows = np.flatnonzero(np.isin(answers, with_label))
-        chosen = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)  # spread over the split
-        yield text, rows[chosen].tolist()
+        yield text, _spread(rows, count)
+
+
+def _spread(rows: np.ndarray, count: int) -> list[int]:
+    """Choose rows from the whole of the split."""
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)].tolist()
 
 
 def _tile(image: Image) -> Image:

@@ -24,7 +24,7 @@ def mix(name: str, members: Sequence[TaskData]) -> TaskData:
         members: the data sets, conditions on their training splits included.
 
     Raises:
-        UsageError: there are fewer than two sets, or two of one name.
+        UsageError: there are fewer than two sets, two of one name, or one without labels.
 
     Example:
         >>> task = mix("both", [digits, xrays])
@@ -36,6 +36,8 @@ def mix(name: str, members: Sequence[TaskData]) -> TaskData:
         raise UsageError(f"data.members: a mixture has at least two data sets, not {len(members)}")
     if doubles := sorted({each for each in names if names.count(each) > 1}):
         raise UsageError(f"data.members: two data sets are called '{doubles[0]}'")
+    if words := [member.name for member in members if member.open_ended]:
+        raise UsageError(f"data.members.{words[0]}: has responses in words; a mixture takes data sets with labels")
     answers = tuple(
         replace(answer, labels=tuple(label + own.start for label in answer.labels))
         for member, own in zip(members, _label_ranges(members), strict=True)

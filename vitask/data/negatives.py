@@ -11,7 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vitask.data.negative_rule import NegativeRule
+
 NO_NEGATIVE = -1
+TRIES = 16
 
 
 class BatchNegatives:
@@ -22,15 +25,23 @@ class BatchNegatives:
         group: Draw among so many rows in a row instead of the whole batch, the last group being what is left.
         label_sets: Give the label set of each answer (``[a.labels for a in task.answers]``) to require that a negative
             shares no label with the sample; without it, a different answer is enough.
+        rule: Of an open-ended task, what tells which training samples may stand for each other's negative.
 
     Example:
         >>> BatchNegatives(seed=0).draw(0, indices=[10, 11, 12], answers=[1, 1, 2], instruction_ids=[0, 0, 0])
         [2, 2, 1]
     """
 
-    def __init__(self, seed: int, label_sets: Sequence[Sequence[int]] | None = None, group: int | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        label_sets: Sequence[Sequence[int]] | None = None,
+        group: int | None = None,
+        rule: NegativeRule | None = None,
+    ) -> None:
         self.seed = seed
         self.group = group
+        self.rule = rule
         self._compatible = _Compatible(label_sets)
 
     def draw(
@@ -48,8 +59,8 @@ class BatchNegatives:
         groups = np.arange(len(answers)) // (self.group or len(answers))
         negatives = []
         for row, index in enumerate(indices):
-            fits = (instruction_ids == instruction_ids[row]) & self._compatible(answers[row], answers)
-            fits &= groups == groups[row]
+            different = self.rule(index, indices) if self.rule else self._compatible(answers[row], answers)
+            fits = (instruction_ids == instruction_ids[row]) & (groups == groups[row]) & different
             rows = np.flatnonzero(fits)
             pick = _rng(self.seed, epoch, index).integers(len(rows)) if len(rows) else None
             negatives.append(NO_NEGATIVE if pick is None else int(rows[pick]))
@@ -106,6 +117,49 @@ class DatasetNegatives:
         group = np.searchsorted(ends, place, side="right")
         back = ends[group] - place
         return int(self._samples[self._starts[fits][group] + self._counts[fits][group] - back])
+
+
+class InstructionNegatives:
+    """Draws each sample's negative among all training samples of an open-ended task with the same instruction.
+
+    Args:
+        rule: Which of them may be one.
+        instruction_ids: The instruction of every training sample, shape ``(N,)``.
+        seed: Seed of the draws.
+
+    Example:
+        >>> rule = NegativeRule(["red", "Red.", "blue"], pictures=["0.png", "1.png", "2.png"])
+        >>> InstructionNegatives(rule, [0, 0, 0], seed=0).draw(0, [0], [0], [0])
+        [2]
+    """
+
+    def __init__(self, rule: NegativeRule, instruction_ids: Sequence[int], seed: int) -> None:
+        self.rule = rule
+        self.seed = seed
+        ids = np.asarray(instruction_ids)
+        order = np.argsort(ids, kind="stable")
+        known, starts = np.unique(ids[order], return_index=True)
+        self._rows = dict(zip(known.tolist(), np.split(order, starts[1:]), strict=True))
+
+    def draw(
+        self, epoch: int, indices: Sequence[int], answers: Sequence[int], instruction_ids: Sequence[int]
+    ) -> list[int]:
+        """Return for each row the training index of its negative, or -1 when the set holds no candidate.
+
+        Args are those of `BatchNegatives.draw`; what is different follows from the samples, not from ``answers``.
+        """
+        return [
+            self._draw_one(_rng(self.seed, epoch, index), int(index), self._rows[instruction])
+            for index, instruction in zip(indices, instruction_ids, strict=True)
+        ]
+
+    def _draw_one(self, rng: np.random.Generator, index: int, rows: NDArray[np.integer]) -> int:
+        """Try a few at random before looking at all; either way every candidate is equally likely."""
+        tried = rows[rng.integers(len(rows), size=TRIES)]
+        fitting = tried[self.rule(index, tried)]
+        if not len(fitting):
+            fitting = rng.permutation(rows[self.rule(index, rows)])
+        return int(fitting[0]) if len(fitting) else NO_NEGATIVE
 
 
 class _Compatible:

@@ -22,6 +22,8 @@ class Split:
         ids: The name of each image, all different, ``(N,)``.
         images: PIL images by index, ``(N,)``.
         answers: The index of each image's answer, ``(N,)``.
+        more: Further columns of an open-ended task, each ``(N,)``: ``instruction``, what is asked in the row, and
+            ``picture``, the name of its image, which rows of the same image share.
 
     Example:
         >>> split = Split(["a", "b"], [image, other], [1, 0])
@@ -29,8 +31,16 @@ class Split:
         ([1, 0], 'b', 1)
     """
 
-    def __init__(self, ids: Sequence[str], images: Sequence[Any], answers: Sequence[int]) -> None:
-        self._columns: dict[str, Sequence[Any]] = {"id": list(ids), "image": images, "answer": list(answers)}
+    def __init__(
+        self,
+        ids: Sequence[str],
+        images: Sequence[Any],
+        answers: Sequence[int],
+        more: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        self._more = {name: list(column) for name, column in (more or {}).items()}
+        own = {"id": list(ids), "image": images, "answer": list(answers)}
+        self._columns: dict[str, Sequence[Any]] = {**own, **self._more}
 
     def __len__(self) -> int:
         """Number of images."""
@@ -43,7 +53,7 @@ class Split:
     def __getitem__(self, key: int) -> dict[str, Any]: ...
 
     def __getitem__(self, key: str | int) -> Any:
-        """Return a column, ``id``, ``image`` or ``answer``; or a row with all three."""
+        """Return a column, ``id``, ``image``, ``answer`` or a further one; or a row with all of them."""
         if isinstance(key, str):
             return self._columns[key]
         return {name: column[key] for name, column in self._columns.items()}
@@ -55,15 +65,16 @@ class Split:
     def select(self, rows: Sequence[int]) -> Split:
         """Return some rows, in that order."""
         ids, images, answers = (self._columns[name] for name in COLUMNS)
-        return Split([ids[row] for row in rows], _Selected(images, rows), [answers[row] for row in rows])
+        more = {name: [column[row] for row in rows] for name, column in self._more.items()}
+        return Split([ids[row] for row in rows], _Selected(images, rows), [answers[row] for row in rows], more)
 
     def with_answers(self, answers: Sequence[int]) -> Split:
         """Return the same images with other answers."""
-        return Split(self["id"], self["image"], answers)
+        return Split(self["id"], self["image"], answers, self._more)
 
     def with_images(self, images: Sequence[Any]) -> Split:
         """Return the same rows with other images."""
-        return Split(self["id"], images, self["answer"])
+        return Split(self["id"], images, self["answer"], self._more)
 
 
 def labelled(rows: Mapping[str, Sequence[Any]], answers: Sequence[int], chosen: Sequence[int] | None = None) -> Split:

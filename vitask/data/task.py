@@ -1,4 +1,4 @@
-"""A classification task as every other room sees it: labels, the closed set of answers, and three splits of images."""
+"""A task as every other room sees it: labels, the closed set of answers, and three splits of images."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ SPLITS = ("train", "val", "test")
 @dataclass(frozen=True)
 class TaskData:
     """A classification task: what is asked, what may be answered, and the images. Build one with `make_task`.
+
+    An open-ended one (`make_open_task`) has no labels: every row brings its own instruction, its answers are the
+    distinct responses of all splits, and nothing is chosen from them.
 
     Attributes:
         name: Short name, e.g. ``"pneumoniamnist"``.
@@ -53,6 +56,11 @@ class TaskData:
     definitions: Mapping[str, str] = field(default_factory=dict)
     audit: Audit | None = None
     members: tuple[TaskData, ...] = ()
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether responses are free text rather than labels."""
+        return not self.labels
 
 
 def make_task(

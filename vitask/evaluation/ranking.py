@@ -22,6 +22,7 @@ def rank_images(
     responses: Sequence[Sequence[int]],
     negatives: Sequence[int],
     *,
+    shown: Sequence[int] | None = None,
     batch_size: int = 64,
 ) -> Iterator[dict[tuple[int, int], float]]:
     """Compute how likely each sample's response is behind its own image and behind its negative image.
@@ -35,6 +36,7 @@ def rank_images(
         prompts: one a sample.
         responses: token ids of each sample's response, with the token that ends it.
         negatives: for each sample the number of its negative image, -1 if there is none.
+        shown: the images to show, by number; `None` for all.
         batch_size: images at once; it changes the speed, never the result.
 
     Yields:
@@ -47,8 +49,9 @@ def rank_images(
     for sample, image in enumerate(negatives):
         if image >= 0:
             readers[image].append(sample)
-    for start in range(0, len(prompts), batch_size):
-        rows = range(start, min(start + batch_size, len(prompts)))
+    shown = range(len(prompts)) if shown is None else shown
+    for start in range(0, len(shown), batch_size):
+        rows = shown[start : start + batch_size]
         members = [prompts[row] for row in rows]
         read = [[responses[sample] for sample in readers[row]] for row in rows]
         tokens = response_tokens(vlm, prompter, members, read, encode(vlm, prompter, members))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,33 @@ def bootstrap_intervals(predictions: Predictions, resamples: int = RESAMPLES) ->
     if len(predictions.truth) == 1:
         return {name: [math.nan, math.nan] for name in found}
     return {name: percentile_interval(values) for name, values in found.items()}
+
+
+def bootstrap_ratios(
+    parts: Mapping[str, tuple[np.ndarray, np.ndarray]], resamples: int = RESAMPLES
+) -> dict[str, list[float]]:
+    """Return 95 % percentile intervals of ratios of sums over samples, of means for one, from the same draws as above.
+
+    Args:
+        parts: by name what each sample adds above and below the line, `(N,)` each; for a mean its value and 1, and 0
+            and 0 for a sample without a value.
+        resamples: how many times the split is drawn.
+
+    Returns:
+        `[low, high]` by name; NaN for a single sample.
+
+    Example:
+        >>> bootstrap_ratios({"exact_match": (np.ones(9), np.ones(9))})
+        {'exact_match': [1.0, 1.0]}
+    """
+    samples = len(next(iter(parts.values()))[0])
+    if samples == 1:
+        return {name: [math.nan, math.nan] for name in parts}
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in parts}
+    for counts in _draws(samples, resamples):
+        for name, (above, below) in parts.items():
+            drawn[name].append(_share(counts.astype(np.float64) @ above, counts.astype(np.float64) @ below))
+    return {name: percentile_interval(np.concatenate(values)) for name, values in drawn.items()}
 
 
 def paired_bootstrap(own: Predictions, base: Predictions, resamples: int = PAIRED_RESAMPLES) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Nothing is handed on unchecked: the same label probabilities before and after, and every LoRA weight changed."""
+"""Nothing is handed on unchecked: the same label probabilities before and after, and every tuned weight changed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vitask.errors import VitaskError
 from vitask.files import tensors_digest
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from torch import Tensor, nn
 
     from vitask.export.samples import Samples
+    from vitask.vlm.model import ExemplarVLM
 
 TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """How far a label's probability may move, by the precision of the weights: one pass and many round differently."""
@@ -31,7 +31,7 @@ class Verdict:
         modes: in which ways they were asked about, in words.
         difference: the largest difference of a label's probability.
         tolerance: the largest that is allowed.
-        weights: how many weights LoRA changed.
+        weights: how many weights tuning changed.
     """
 
     samples: int
@@ -45,19 +45,23 @@ class Verdict:
         """Say it in one line."""
         return (
             f"checked {self.modes} with {self.samples} {self.source}: label probabilities differ by at most "
-            f"{self.difference:.1e} ({self.tolerance:g} is allowed), LoRA changed {self.weights} weights"
+            f"{self.difference:.1e} ({self.tolerance:g} is allowed), tuning changed {self.weights} weights"
         )
 
 
-def target_digests(model: PeftModel) -> dict[str, str]:
-    """Return the digest of each weight that LoRA changes, as it was before tuning, by the layer's path in the model."""
+def target_digests(vlm: ExemplarVLM) -> dict[str, str]:
+    """Return the digest of each weight as it was before tuning, by the layer's path in the model.
+
+    They are the weights under LoRA, or the decoder's linear layers where the whole of it was tuned.
+    """
     from peft.tuners.lora import LoraLayer
 
-    return {
-        name: tensors_digest({"weight": layer.base_layer.weight})
-        for name, layer in model.get_base_model().named_modules()
-        if isinstance(layer, LoraLayer)
-    }
+    if vlm.original is None:
+        layers = {name: layer for name, layer in vlm.base.named_modules() if isinstance(layer, LoraLayer)}
+        return {name: tensors_digest({"weight": layer.base_layer.weight}) for name, layer in layers.items()}
+    paths = {f"{name}.weight" for name, _ in vlm.base.named_modules() if name.endswith(tuple(vlm.family.lora_targets))}
+    before = {name: weight for name, weight in vlm.original().items() if name in paths}
+    return {name.removesuffix(".weight"): tensors_digest({"weight": weight}) for name, weight in before.items()}
 
 
 def require_changed(before: Mapping[str, str], model: nn.Module) -> int:
@@ -65,7 +69,7 @@ def require_changed(before: Mapping[str, str], model: nn.Module) -> int:
 
     Args:
         before: see `target_digests`.
-        model: the model with LoRA merged into it.
+        model: the model after tuning, LoRA merged into it.
 
     Raises:
         VitaskError: a weight is as it was.
@@ -80,7 +84,7 @@ def require_changed(before: Mapping[str, str], model: nn.Module) -> int:
         told = "no weight changed" if len(same) == len(before) else some
         first = f", the first is {same[0]}" if same else ""
         raise VitaskError(
-            f"export: {told} by merging LoRA{first}; it learned nothing there, or less than the precision of the "
+            f"export: {told} by tuning{first}; it learned nothing there, or less than the precision of the "
             "weights holds (vlm.dtype); nothing was written"
         )
     return len(before)
@@ -97,7 +101,7 @@ def compare(
         dtype: precision of the weights.
         samples: the images.
         modes: the ways of asking, in words.
-        weights: how many LoRA changed.
+        weights: how many tuning changed.
 
     Raises:
         VitaskError: a probability moved too far, or is no number.

@@ -14,7 +14,7 @@ from vitask.export.write import BASE
 from vitask.reporting.card import HUB_NAME, Card
 from vitask.runs.folder import read_json
 from vitask.runs.identity import data_name, needs_exemplar, term_weights
-from vitask.vlm.load import TINY
+from vitask.vlm.load import TINY, quantization, resolve_path
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config, ExportConfig
@@ -28,7 +28,7 @@ import json
 import torch
 {imports}from PIL import Image
 from torch.nn.functional import pad
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor{more}
 
 
 {load}
@@ -103,6 +103,7 @@ def usage(request: ExportConfig, config: Config, sets: list[dict[str, Any]], tar
         load, call = plain.load_adapter, _adapter_call(config)
     return PLAIN.format(
         imports=IMPORTS[request.to],
+        more="" if request.to == "merged" or config.lora.quantize == "none" else ", BitsAndBytesConfig",
         load=inspect.getsource(load).strip(),
         answer=inspect.getsource(plain.label_probabilities).strip(),
         folder=folder,
@@ -113,7 +114,11 @@ def usage(request: ExportConfig, config: Config, sets: list[dict[str, Any]], tar
 
 def adapter_base(config: Config, folder: Path) -> tuple[str, dict[str, Any]]:
     """Return where the base model of an adapter is, and how it is loaded."""
-    options = {"dtype": config.vlm.dtype, **({"revision": config.vlm.revision} if config.vlm.revision else {})}
+    options: dict[str, Any] = {"dtype": config.vlm.dtype}
+    if config.vlm.revision:
+        options["revision"] = config.vlm.revision
+    if config.lora.quantize != "none":
+        options["quantization_config"] = quantization(resolve_path(config.vlm.path), config.vlm.dtype)
     return (str(folder / BASE) if config.vlm.path == TINY else config.vlm.path), options
 
 
@@ -133,8 +138,16 @@ def base_name(config: Config) -> str:
 def _adapter_call(config: Config) -> str:
     base, options = adapter_base(config, Path())
     name = f'f"{{folder}}/{BASE}"' if config.vlm.path == TINY else json.dumps(base)
-    words = "".join(f", {key}={json.dumps(value)}" for key, value in options.items())
+    words = "".join(f", {key}={_code(value)}" for key, value in options.items())
     return f"load_adapter(folder, {name}{words})"
+
+
+def _code(value: Any) -> str:
+    """Write a keyword's value as Python has it."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    known = {key: each for key, each in value.to_diff_dict().items() if not key.startswith("_")}
+    return f"BitsAndBytesConfig({', '.join(f'{key}={each!r}' for key, each in known.items())})"
 
 
 def _notes(request: ExportConfig, config: Config) -> list[str]:

@@ -31,8 +31,9 @@ from vitask.files import atomic_folder
 from vitask.reporting.card import model_card
 from vitask.runs.folder import RunFolder, say, write_text
 from vitask.runs.identity import is_head, needs_exemplar, with_hint
+from vitask.runs.open_ended import require_labels
 from vitask.runs.predictor import VLMPredictor
-from vitask.runs.tuned import finished_run, pick_device
+from vitask.runs.tuned import finished_run, load_tuned, pick_device
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vitask.config.schema import Config, ExportConfig
+    from vitask.runs.tuned import TunedVLM
 
 BATCH_SIZE = 16
 
@@ -69,8 +71,13 @@ def export(request: ExportConfig) -> Path:
 
 def _require_form(request: ExportConfig, config: Config) -> None:
     """Raise a `UsageError` if a run cannot be had in the form that is asked for."""
+    require_labels(config, f"export {request.run}", "its adapter is in model/, as peft saves it")
     if config.stage.name == "tsm":
         raise UsageError(f"run={request.run}: the run of a TSM; its folder tsm/ holds it, export that of a VLM")
+    if request.to == "adapter" and config.lora.tune == "all":
+        raise UsageError(
+            "to=adapter: this run tuned the language model itself (lora.tune=all); use to=merged or bundle"
+        )
     if request.to == "bundle":
         return
     if is_head(config):
@@ -100,9 +107,10 @@ def _export_plain(
         _plain_answers(model, processor, question, shown.images)
         for question, shown in zip(labels["sets"], samples.sets, strict=True)
     ]
-    dtype = model.dtype
-    merged = merge(model) if request.to == "adapter" else model
-    weights = require_changed(digests, merged)
+    dtype = _rounding(config, model.dtype)
+    if request.to == "adapter":
+        model = merge(model if config.lora.quantize == "none" else _plain_layers(run, config).vlm.vlm)
+    weights = require_changed(digests, model)
     return labels, compare(before, after, dtype, samples, "without exemplar", weights)
 
 
@@ -113,13 +121,14 @@ def _write_plain(
     predictor = _open(request, run, config, exemplar="off")
     samples = draw_samples(run, config, len(predictor.names), request.samples)
     before = _answers(predictor, samples, exemplar=False)
-    digests = target_digests(predictor.tuned.vlm.vlm)
-    labels = describe_labels(predictor.tuned, config.vlm.image_options)
+    tuned = _plain_layers(run, config, predictor.tuned)
+    digests = target_digests(tuned.vlm)
+    labels = describe_labels(tuned, config.vlm.image_options)
     write_labels(folder, labels)
     if request.to == "adapter":
-        write_adapter(run, config, predictor.tuned, folder)
+        write_adapter(run, config, tuned, folder)
     else:
-        write_merged(config, predictor.tuned, folder)
+        write_merged(config, tuned, folder)
     return samples, before, digests, labels
 
 
@@ -134,16 +143,28 @@ def _export_bundle(
     shows = predictor.sees_exemplar and (samples.known or config.exemplar.table is None)
     ways, said = ([False, True], "with and without exemplar") if shows else ([False], "without exemplar")
     before = [row for way in ways for row in _answers(predictor, samples, exemplar=way)]
-    digests = target_digests(predictor.tuned.vlm.vlm)
+    digests = target_digests(_plain_layers(run, config, predictor.tuned).vlm)
     labels = describe_labels(predictor.tuned, config.vlm.image_options)
     write_labels(folder, labels)
     write_bundle(run, config, folder)
     del predictor
     written = _open(replace(request, run=str(folder)), RunFolder(folder), RunFolder(folder).config(), exemplar)
     after = [row for way in ways for row in _answers(written, samples, exemplar=way)]
-    dtype = written.tuned.vlm.base.dtype
-    weights = require_changed(digests, merge(written.tuned.vlm.vlm))
+    dtype = _rounding(config, written.tuned.vlm.base.dtype)
+    weights = require_changed(digests, merge(_plain_layers(RunFolder(folder), config, written.tuned).vlm.vlm))
     return labels, compare(before, after, dtype, samples, said, weights)
+
+
+def _plain_layers(run: RunFolder, config: Config, tuned: TunedVLM | None = None) -> TunedVLM:
+    """Return a run's model, with the values that 4 bits hold in plain layers; merging into 4 bits would round again."""
+    if config.lora.quantize == "none" and tuned:
+        return tuned
+    return load_tuned(run, config, "cpu", exemplars=None, dequantize=True)
+
+
+def _rounding(config: Config, dtype: torch.dtype) -> torch.dtype:
+    """Return the precision that answers are compared in: kernels for 4 bits may round to half precision."""
+    return dtype if config.lora.quantize == "none" else torch.bfloat16
 
 
 def _open(request: ExportConfig, run: RunFolder, config: Config, exemplar: str) -> VLMPredictor:

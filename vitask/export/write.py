@@ -12,6 +12,7 @@ from vitask.errors import VitaskError
 from vitask.runs.folder import CONFIG, ENVIRONMENT, SUMMARY, RunFolder, read_json, write_json
 from vitask.runs.identity import exemplar_from_tsm, with_hint
 from vitask.runs.tuned import tsm_folder
+from vitask.vlm.adapt import is_adapted
 from vitask.vlm.load import TINY, TINY_FOLDER
 from vitask.vlm.saving import ADAPTER
 
@@ -68,12 +69,16 @@ def write_adapter(run: RunFolder, config: Config, tuned: TunedVLM, folder: Path)
         shutil.copytree(TINY_FOLDER, folder / BASE, ignore=shutil.ignore_patterns("probe.parquet", "pretraining.json"))
 
 
-def merge(model: PeftModel) -> PreTrainedModel:
+def merge(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
     """Merge LoRA into the weights, in place, and put trained copies of tower and projector where they belong.
+
+    A model that was tuned without an adapter is returned as it is.
 
     Raises:
         VitaskError: a merged weight is no number.
     """
+    if not is_adapted(model):
+        return model
     try:
         return model.merge_and_unload(safe_merge=True)
     except ValueError as error:
@@ -81,7 +86,7 @@ def merge(model: PeftModel) -> PreTrainedModel:
 
 
 def write_merged(config: Config, tuned: TunedVLM, folder: Path) -> None:
-    """Write a checkpoint with LoRA merged into it; the model is changed in place."""
+    """Write a checkpoint with LoRA merged into it; the model is changed in place, and holds no layer in 4 bits."""
     merged = merge(tuned.vlm.vlm)
     _mend_generation(merged)
     merged.save_pretrained(folder)
@@ -94,7 +99,8 @@ def write_bundle(run: RunFolder, config: Config, folder: Path) -> None:
         shutil.copy(run.path / name, folder / name)
     model = RunFolder(folder).model
     shutil.copytree(run.model, model, ignore=shutil.ignore_patterns(CARD))
-    _write_adapter_config(run.model / ADAPTER / ADAPTER_CONFIG, model / ADAPTER / ADAPTER_CONFIG, config.vlm)
+    if config.lora.tune == "adapter":
+        _write_adapter_config(run.model / ADAPTER / ADAPTER_CONFIG, model / ADAPTER / ADAPTER_CONFIG, config.vlm)
     if exemplar_from_tsm(config) or with_hint(config):
         shutil.copytree(RunFolder(tsm_folder(run, config)).tsm, RunFolder(folder).tsm)
 

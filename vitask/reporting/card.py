@@ -147,7 +147,7 @@ def _front_matter(card: Card) -> str:
         license_name="not-stated",
         library_name=library,
         pipeline_tag="image-text-to-text",
-        tags=["vitask", "image-classification", "lora"],
+        tags=["vitask", "image-classification", *(["lora"] if card.config["lora"]["tune"] == "adapter" else [])],
         model_name=card.title,
         eval_results=results or None,
         **named,
@@ -155,10 +155,12 @@ def _front_matter(card: Card) -> str:
 
 
 def _summary(card: Card) -> Iterator[str]:
+    adapted = card.config["lora"]["tune"] == "adapter"
+    form = KINDS[card.kind][2] if adapted or card.kind == "bundle" else "a checkpoint that was tuned as a whole"
     chosen = " or ".join(f"{len(each['labels'])} labels of {escaped(each['name'])}" for each in card.sets)
     yield (
         f"A vision language model tuned to give an image one of {chosen}: "
-        f"{KINDS[card.kind][2]}, from run `{card.run}` of [vitask](https://arxiv.org/abs/2410.06456) "
+        f"{form}, from run `{card.run}` of [vitask](https://arxiv.org/abs/2410.06456) "
         f"(stage {escaped(card.config['stage']['name'])}). The base model is {escaped(card.base)}."
     )
     yield f"Before it was written it was {card.checked}."

@@ -132,8 +132,9 @@ def _open_of_vlm(config: Mapping[str, Any], weights: Mapping[str, float], has: s
     lora, vlm, objective = config["lora"], config["vlm"], config["objective"]
     if letters := [f"{letter} = {weights[term]:g}" for term, letter in (("rda", "α"), ("crt", "β")) if term in has]:
         yield f"Weights: {', '.join(letters)}."
-    targets = ", ".join(lora["targets"]) if lora["targets"] else "every linear layer of the language model"
-    yield f"LoRA: rank {lora['rank']}, alpha {lora['alpha']:g}, dropout {lora['dropout']:g}, on {targets}."
+    if lora["tune"] == "adapter":
+        targets = ", ".join(lora["targets"]) if lora["targets"] else "every linear layer of the language model"
+        yield f"LoRA: rank {lora['rank']}, alpha {lora['alpha']:g}, dropout {lora['dropout']:g}, on {targets}."
     yield f"VLM: {_optimiser(config['optim'])}; {vlm['dtype']}, mixed precision {config['launch']['precision']}."
     if "exemplar" in has:
         where = PLACES[config["exemplar"]["position"]]

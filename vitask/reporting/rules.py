@@ -63,6 +63,10 @@ TSM = (
     Rule("tsm.optim.sampling.one_set_a_step", False, "Each of the TSM's steps holds one data set.", "tsm"),
 )
 VLM = (
+    Rule("lora.tune", "adapter", "The language model's own weights are tuned; in the paper LoRA is."),
+    Rule("lora.dora", False, "The adapter is DoRA instead of LoRA.", unless=("lora.tune", "all")),
+    Rule("lora.rslora", False, "LoRA is scaled by alpha over the root of its rank.", unless=("lora.tune", "all")),
+    Rule("lora.quantize", "none", "The language model is held in 4 bits ({}) under LoRA.", unless=("lora.tune", "all")),
     Rule("vlm.train_tower", False, "The vision tower is trained, as in the paper's VLM*; in VITask it is frozen."),
     Rule("vlm.train_projector", False, "The VLM's own projector is trained; in the paper it is frozen."),
     Rule(
@@ -100,6 +104,12 @@ CRT = (
         "crt",
     ),
     Rule("objective.crt.disjoint", False, "CRT's negative images share no label with the image.", "crt"),
+    Rule(
+        "objective.crt.max_overlap",
+        None,
+        "The response of CRT's negative image shares a token F1 below {:g} with the image's own.",
+        "crt",
+    ),
     Rule("objective.crt.ramp", 0, "β grows over the first {:.0%} of training instead of being constant.", "crt"),
 )
 OPTIM = (

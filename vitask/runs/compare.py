@@ -11,6 +11,7 @@ from vitask.errors import UsageError, VitaskError
 from vitask.reporting.comparison import compare_answers, compare_seeds, read_answers, samples_table, seeds_table
 from vitask.runs.evaluate import evaluate
 from vitask.runs.evaluation_request import folder_name
+from vitask.runs.open_ended import require_labels
 from vitask.runs.tuned import finished_run
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def _compare_runs(request: CompareConfig, base: str, own: str) -> dict[str, dict
 
 def _evaluated(request: CompareConfig, run: str) -> dict[str, Path]:
     """Evaluate a run if that is missing, and return where the predictions of each data set are."""
+    require_labels(finished_run(run)[1], f"compare {run}", "vitask evaluate gives its figures with their intervals")
     options = [f"{key}={getattr(request, key)}" for key in ("split", "exemplar", "batch_size", "device")]
     asked = compose_config("evaluate", [f"run={run}", "generate=false", *options])
     (metrics,) = evaluate(asked)

@@ -13,23 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from rich.progress import track
 
-from vitask.config.build import build_task
+from vitask.config.build import build_negatives, build_task, join_ranks
 from vitask.config.exemplars import build_tsm_exemplars
-from vitask.data import DatasetNegatives, label_ranges, members_of
+from vitask.data import DatasetNegatives, instruction_ids, label_ranges, members_of, row_ranges
 from vitask.errors import UsageError, VitaskError
-from vitask.evaluation.closed_set import answer_images
+from vitask.evaluation.closed_set import SPARE_TOKENS, answer_images
 from vitask.evaluation.contrast import blank_scores, contrasted
 from vitask.evaluation.head import classify_images
+from vitask.evaluation.open_ended import read_responses
 from vitask.evaluation.ranking import rank_images, ranking_metrics
+from vitask.runs.evaluate_open import OpenEvaluation, draw_rivals
 from vitask.runs.evaluate_set import SetEvaluation
 from vitask.runs.evaluation_request import folder_name, is_done, modes, parts_to_compute
-from vitask.runs.exemplars import exemplar_notes, image_set, open_exemplars, with_asked_exemplars
-from vitask.runs.folder import RunFolder, Stopwatch, read_json, say, write_json
+from vitask.runs.exemplars import exemplar_notes, exemplars_of, image_set, open_exemplars, with_asked_exemplars
+from vitask.runs.folder import RunFolder, Stopwatch, is_main, own_rows, read_json, say, wait_for_everyone, write_json
 from vitask.runs.identity import exemplar_from_tsm, is_head, with_hint
 from vitask.runs.probe import probe
-from vitask.runs.questions import asked_of_each
+from vitask.runs.questions import asked_in
 from vitask.runs.train_tsm import probabilities
 from vitask.runs.tuned import (
     TunedVLM,
@@ -65,6 +68,8 @@ def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
 
     Modes are `off` and `on` (without and with the exemplar) for a VLM, `untuned` for the VLM before it was tuned, `tsm`
     for a TSM run. With `probe` it is that alone. What was evaluated before is read, not repeated, unless `overwrite`.
+    Under torchrun each rank looks at its part of the images; the main one writes.
+    Under torchrun each rank looks at its part of the images, and the main one writes.
 
     Raises:
         UsageError: there is no run, or it cannot do what was asked.
@@ -72,16 +77,19 @@ def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
     """
     run, config = finished_run(request.run)
     require_head(run, config)
+    join_ranks(request.device)
     if request.probe is not None:
-        return [probe(run, config, request)]
+        return [probe(run, config, request)] if is_main() else []
     config = with_asked_exemplars(config, request)
     request = replace(request, generate=request.generate and not is_head(config))
     results = {mode: run.path / "eval" / folder_name(request, mode) for mode in modes(request, config)}
     missing = [mode for mode, folder in results.items() if request.overwrite or not is_done(mode, folder, request)]
+    wait_for_everyone()  # so that no rank finds what another one writes
     if missing:
         evaluation = Evaluation(run, config, request, with_exemplar="on" in missing)
         for mode in missing:
             evaluation.write(mode, results[mode])
+    wait_for_everyone()
     return [read_json(folder / "metrics.json") for folder in results.values()]
 
 
@@ -111,7 +119,10 @@ class Evaluation:
             with self.tuned.vlm.untuned() if mode == "untuned" else nullcontext():
                 ranking = {"ranking": self._rank(number, mode, place)} if "ranking" in parts else {}
                 evaluation = self._evaluate(number, mode, "generated" in parts)
-            sets[member.name] = evaluation.write(place, {**self._frame(mode), **ranking})
+            if is_main():
+                sets[member.name] = evaluation.write(place, {**self._frame(mode), **ranking})
+        if not is_main():
+            return
         if len(members) > 1:
             mean = mean_metrics(list(sets.values()))
             metrics = {**self._frame(mode), **mean, "labels": list(self.task.labels), "sets": sets}
@@ -158,15 +169,17 @@ class Evaluation:
             or with_hint(self.config)
             or (self.with_exemplar and exemplar_from_tsm(self.config))
         )
-        if optional and self.config.tsm.tune == "none":
+        if optional and (self.config.tsm.tune == "none" or self.task.open_ended):
             return None
         if optional and not RunFolder(folder).finished:
             say("the TSM of these settings is not trained (stage=tsm), so its figures are left out")
             return None
         return build_tsm_exemplars(self.config, load_run_tsm(folder, self.task.labels), self.device)
 
-    def _evaluate(self, number: int, mode: str, with_text: bool) -> SetEvaluation:
+    def _evaluate(self, number: int, mode: str, with_text: bool) -> SetEvaluation | OpenEvaluation:
         member, split = members_of(self.task)[number], self.request.split
+        if member.open_ended:
+            return self._read(mode, with_text)
         tsm = self._tsm_probabilities(number)
         if mode == "tsm":
             return SetEvaluation(member, split, tsm)
@@ -203,36 +216,61 @@ class Evaluation:
     @cached_property
     def prompts(self) -> list[PromptTable]:
         """Each data set's prompts, shared by the modes."""
-        asked = asked_of_each(self.tuned.members, self.shown.sets, self.logits)
+        split = self.request.split
+        asked = asked_in(self.tuned.members, self.task, split, self.logits)
         return [
-            PromptTable(member.splits[self.request.split]["image"], self.tuned.prompter, asked[rows.start : rows.stop])
-            for member, rows in zip(members_of(self.task), self.shown.sets, strict=True)
+            PromptTable(member.splits[split]["image"], self.tuned.prompter, asked[rows.start : rows.stop])
+            for member, rows in zip(members_of(self.task), row_ranges(self.task, split), strict=True)
         ]
 
     def _answer(self, number: int, mode: str, with_text: bool) -> tuple[Tensor, list[str]]:
         """Candidate log-likelihoods and generated texts of one data set's split."""
         tuned, prompts, size = self.tuned, self.prompts[number], self.request.batch_size
+        own, rows = own_rows(len(prompts)), self.shown.sets[number]
         batches = answer_images(
             tuned.vlm,
             tuned.prompter,
-            prompts,
+            Rows(prompts, own),
             tuned.responses(number),
-            exemplars=Rows(self.exemplars(self.shown), self.shown.sets[number]) if mode == "on" else None,
+            exemplars=Rows(self.exemplars(self.shown), rows[own.start : own.stop]) if mode == "on" else None,
             batch_size=size,
             with_text=with_text,
         )
-        parts, texts = zip(*_tracked(batches, len(prompts), size, f"exemplar {mode}"), strict=True)
+        parts, texts = zip(*_tracked(batches, len(own), size, f"exemplar {mode}"), strict=True)
         scores = torch.cat(parts)
         if self.request.contrast:
             blank = blank_scores(tuned.vlm, prompts, tuned.responses(number), batch_size=size)
             scores = contrasted(scores, blank, self.request.contrast)
         return scores, [text for batch in texts for text in batch]
 
+    def _read(self, mode: str, with_text: bool) -> OpenEvaluation:
+        """Likelihoods of right and rival responses of an open-ended split, and free answers."""
+        request, prompts, response = self.request, self.prompts[0], self.tuned.prompter.response
+        rivals = draw_rivals(self.task, request.split, request.rivals, self.config.seed)
+        own = self.task.splits[request.split]["answer"]
+        known = {answer: response(self.task.answers[answer].text) for answer in set(own)}
+        part, size = own_rows(len(prompts)), request.batch_size
+        exemplars = exemplars_of(self.exemplars, self.shown, self.task, request.split) if mode == "on" else None
+        batches = read_responses(
+            self.tuned.vlm,
+            self.tuned.prompter,
+            Rows(prompts, part),
+            [[known[each] for each in (own[row], *rivals[row])] for row in part],
+            exemplars=None if exemplars is None else Rows(exemplars, part),
+            batch_size=size,
+            limit=max(map(len, known.values())) + SPARE_TOKENS if with_text else 0,
+        )
+        found = _tracked(batches, len(part), size, f"exemplar {mode}")
+        scores, texts = ([each for batch in parts for each in batch] for parts in zip(*found, strict=True))
+        tokens = [len(known[answer]) for answer in own]
+        return OpenEvaluation(self.task, request.split, rivals, request.rivals, scores, tokens, texts)
+
     def _classify(self, number: int) -> Tensor:
         """The head's probabilities of one data set's labels."""
         prompts, size = self.prompts[number], self.request.batch_size
-        batches = classify_images(self.head, self.tuned.prompter, prompts, batch_size=size)
-        return head_probabilities(self.tuned.members[number], _tracked(batches, len(prompts), size, "linear head"))
+        own = own_rows(len(prompts))
+        batches = classify_images(self.head, self.tuned.prompter, Rows(prompts, own), batch_size=size)
+        return head_probabilities(self.tuned.members[number], _tracked(batches, len(own), size, "linear head"))
 
     def _rank(self, number: int, mode: str, folder: Path) -> dict[str, float]:
         """Write the probabilities of every pair of one data set's split, and return their figures."""
@@ -242,17 +280,21 @@ class Evaluation:
         texts = [prompts.instruction(row) for row in range(len(prompts))]
         asked = np.unique(texts, return_inverse=True)[1]
         negatives = DatasetNegatives(answers, asked, self.config.seed, label_sets)
+        if member.open_ended:
+            asked = instruction_ids(member, self.request.split).tolist()
+            negatives = build_negatives(replace(crt, negatives="dataset"), member, self.config.seed, self.request.split)
         drawn = negatives.draw(0, range(len(answers)), answers, asked)
         pairs = [(sample, image) for sample, image in enumerate(drawn) if image >= 0]
         if not pairs:
             raise UsageError(f"ranking=true: all images of {member.name}'s {self.request.split} split have one answer")
         responses = [tuned.prompter.response(member.answers[answer].text) for answer in answers]
-        size, found = self.request.batch_size, {}
-        batches = rank_images(tuned.vlm, tuned.prompter, prompts, responses, drawn, batch_size=size)
-        for batch in _tracked(batches, len(prompts), size, f"ranking, {mode}"):
+        size, found, own = self.request.batch_size, {}, own_rows(len(prompts))
+        batches = rank_images(tuned.vlm, tuned.prompter, prompts, responses, drawn, shown=own, batch_size=size)
+        for batch in _tracked(batches, len(own), size, f"ranking, {mode}"):
             found |= batch
         positive, negative = [found[sample, sample] for sample, _ in pairs], [found[pair] for pair in pairs]
-        write_json(folder / "ranking.json", {"positive": positive, "negative": negative})
+        if is_main():
+            write_json(folder / "ranking.json", {"positive": positive, "negative": negative})
         return ranking_metrics(positive, negative)
 
 
@@ -283,9 +325,10 @@ def _joined(pairs: Sequence[Mapping[str, list[float]]]) -> dict[str, list[float]
 
 
 def _shown(label_sets: Sequence[Sequence[str]]) -> str:
-    return "; ".join(", ".join(labels) for labels in label_sets)
+    return "; ".join(", ".join(labels) or "none, responses in words" for labels in label_sets)
 
 
-def _tracked(batches: Iterator[Any], samples: int, batch_size: int, description: str) -> Iterator[Any]:
-    """Show a progress bar over the batches."""
-    return track(batches, description=description, total=-(-samples // batch_size))
+def _tracked(batches: Iterator[Any], samples: int, batch_size: int, description: str) -> list[Any]:
+    """Compute this rank's batches under a progress bar, and return those of all ranks in order."""
+    bar = track(batches, description=description, total=-(-samples // batch_size), disable=not is_main())
+    return gather_object(list(bar))

@@ -13,6 +13,7 @@ import numpy as np
 
 from vitask.evaluation.calibration import reliability_bins
 from vitask.evaluation.closed_set import label_probabilities
+from vitask.evaluation.collapse import collapse
 from vitask.evaluation.metrics import (
     Predictions,
     class_metrics,
@@ -24,7 +25,7 @@ from vitask.evaluation.metrics import (
 )
 from vitask.evaluation.parsing import AnswerParser
 from vitask.evaluation.uncertainty import bootstrap_intervals
-from vitask.runs.folder import write_json, write_text
+from vitask.runs.folder import say, write_json, write_text
 from vitask.training.tsm_data import label_targets
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ class SetEvaluation:
     def write(self, folder: Path, frame: dict[str, Any]) -> dict[str, Any]:
         """Write `predictions.csv` and, last, `metrics.json` with what frames the figures; return the metrics."""
         metrics = {**frame, **self.metrics()}
+        if warning := collapse(self.predictions.truth, self.predictions.chosen, self.task.labels):
+            say(f"warning: {self.task.name}, {self.split}: {warning}")
+            metrics["warnings"] = [warning]
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "predictions.csv", self._csv())
         write_json(folder / "metrics.json", metrics)

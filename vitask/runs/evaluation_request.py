@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vitask.data import vectors_digest
 from vitask.errors import UsageError
 from vitask.runs.folder import read_json
-from vitask.runs.identity import is_head, needs_exemplar
+from vitask.runs.identity import is_head, is_open_ended, needs_exemplar
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config, EvaluateConfig
@@ -34,6 +34,8 @@ def modes(request: EvaluateConfig, config: Config) -> list[str]:
         if asked:
             raise UsageError(f"{asked[0]}: {request.run} is the run of a TSM; give that of a VLM")
         return ["tsm"]
+    if is_open_ended(config) and request.contrast:
+        raise UsageError(f"contrast: chooses among labels, and {request.run} answers in words; leave it out")
     if is_head(config) and asked:
         raise UsageError(f"{asked[0]}: {request.run} has a linear head and gives no answers; give a VLM that does")
     if request.exemplar == "on":
@@ -76,7 +78,8 @@ def is_done(mode: str, folder: Path, request: EvaluateConfig) -> bool:
     others = [Path(run).expanduser() / "summary.json" for run in (request.data, request.tsm) if run is not None]
     if any(other.is_file() and other.stat().st_mtime > path.stat().st_mtime for other in others):
         return False
-    return _asked_parts(mode, request) <= read_json(path).keys()
+    known = read_json(path)
+    return _asked_parts(mode, request) <= known.keys() and known.get("rivals", request.rivals) == request.rivals
 
 
 def parts_to_compute(mode: str, folder: Path, request: EvaluateConfig) -> set[str]:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitask.config.exemplars import build_exemplars
-from vitask.data import row_ranges, vectors_digest
+from vitask.data import pictures_of, row_ranges, vectors_digest
 from vitask.errors import UsageError, VitaskError
 from vitask.runs.folder import RunFolder, read_json
 from vitask.runs.identity import needs_exemplar, with_hint
-from vitask.tsm import ImageSet
+from vitask.tsm import ImageSet, Rows
 from vitask.vlm.saving import DESCRIPTION
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
     from vitask.config.schema import Config, EvaluateConfig, PredictConfig
     from vitask.data import TaskData
@@ -79,10 +80,26 @@ def exemplar_notes(config: Config) -> dict[str, str]:
 
 
 def image_set(task: TaskData, split: str) -> ImageSet:
-    """Return the images of a split, each by its id; in a mixture `<data set>/<id>`."""
+    """Return the images of a split, each by its id; in a mixture `<data set>/<id>`.
+
+    Of an open-ended task these are the distinct ones, each by its own name or the id of any of its rows.
+    """
     rows = task.splits[split]
+    if task.open_ended:
+        first, places = pictures_of(rows)
+        of_each = [[rows["picture"][row]] for row in first]
+        for place, name in zip(places, rows["id"], strict=True):
+            of_each[place].append(name)
+        images = rows.select(first)["image"]
+        return ImageSet(images, of_each, [range(len(first))], f"{task.fingerprint}/{split}")
     names = [(name,) for name in rows["id"]]
     return ImageSet(rows["image"], names, row_ranges(task, split), f"{task.fingerprint}/{split}")
+
+
+def exemplars_of(source: ExemplarSource, shown: ImageSet, task: TaskData, split: str) -> Sequence[Tensor]:
+    """Return the exemplar of every row of a split, `shown` being its images; rows of one image share theirs."""
+    found = source(shown)
+    return Rows(found, pictures_of(task.splits[split])[1]) if task.open_ended else found
 
 
 def file_set(paths: Sequence[Path], images: Sequence[Image], prefix: str = "") -> ImageSet:

@@ -92,7 +92,10 @@ class RunFolder:
 
     def check_data(self, task: TaskData) -> None:
         """Raise a `VitaskError` if the data changed since the run began."""
-        began = self.environment().get("data", {}).get("fingerprint", "unknown")
+        try:
+            began = str(self.environment()["data"]["fingerprint"])
+        except (KeyError, TypeError) as error:
+            raise VitaskError(f"{self.path / ENVIRONMENT}: damaged: it holds no fingerprint of the data") from error
         if task.fingerprint != began:
             anew = "train again with overwrite=true" if self.finished else "remove the folder to start over"
             raise VitaskError(
@@ -119,8 +122,9 @@ class RunFolder:
             )
         try:
             return checked(Config, OmegaConf.load(path))
-        except (UsageError, YAMLError, OmegaConfBaseException) as error:
-            raise VitaskError(f"{path}: damaged, or written by another version: {error}") from error
+        except (UsageError, YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise VitaskError(f"{path}: damaged, or written by another version: {reason}") from error
 
     def environment(self) -> dict[str, Any]:
         """Read versions, data fingerprint and labels."""
@@ -153,6 +157,17 @@ def wait_for_everyone() -> None:
 
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
+
+
+def own_rows(count: int) -> range:
+    """Return the part of a split's rows that this rank has to look at; each row is in the part of one rank.
+
+    Example:
+        >>> own_rows(539)  # of a single process
+        range(0, 539)
+    """
+    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    return range(count * rank // ranks, count * (rank + 1) // ranks)
 
 
 def say(text: str) -> None:

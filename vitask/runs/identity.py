@@ -60,6 +60,11 @@ def needs_tsm(config: Config) -> bool:
     return exemplar_from_tsm(config) or with_hint(config) or term_weights(config)["csa"] != 0
 
 
+def is_open_ended(config: Config) -> bool:
+    """Say whether the data has responses in words rather than labels."""
+    return config.data.source == "instructions"
+
+
 def is_head(config: Config) -> bool:
     """Say whether the stage tunes a linear head on the VLM, which then gives no answers."""
     return config.stage.name == "head"
@@ -72,7 +77,7 @@ def at_stage(config: Config, stage: str) -> Config:
 
 def identity(config: Config) -> dict[str, Any]:
     """Collect what the outcome of a run depends on, earlier stages included, and nothing else."""
-    data = {key: value for key, value in asdict(config.data).items() if key != "download"}
+    data = _data_identity(config)
     common = {"seed": config.seed, "precision": config.launch.precision, "data": data}
     if config.stage.name == "tsm":
         del common["data"]["instruction"]
@@ -82,7 +87,7 @@ def identity(config: Config) -> dict[str, Any]:
     parts: dict[str, Any] = {
         **common,
         "vlm": {key: value for key, value in asdict(config.vlm).items() if key != "feature_cache_gb"},
-        "lora": asdict(config.lora),
+        "lora": _lora_identity(config),
         "optim": asdict(config.optim),
         **({} if is_head(config) else _objective_identity(config)),
     }
@@ -99,9 +104,27 @@ def identity(config: Config) -> dict[str, Any]:
     return parts
 
 
+def _data_identity(config: Config) -> dict[str, Any]:
+    """The data's options; columns of an open-ended table count there alone."""
+    data = {key: value for key, value in asdict(config.data).items() if key != "download"}
+    if not is_open_ended(config):
+        data["columns"] = {k: v for k, v in data["columns"].items() if k not in ("instruction", "response")}
+    return data
+
+
+def _lora_identity(config: Config) -> dict[str, Any]:
+    """What the tuning of the language model depends on; options that came later count where they are used."""
+    if config.lora.tune == "all":
+        return {"tune": "all"}
+    unused = {"tune": "adapter", "dora": False, "rslora": False, "quantize": "none"}
+    return {key: value for key, value in asdict(config.lora).items() if key not in unused or value != unused[key]}
+
+
 def _objective_identity(config: Config) -> dict[str, Any]:
     """What the loss depends on: the terms with a weight and their options."""
     weights, objective = term_weights(config), asdict(config.objective)
+    if not is_open_ended(config):
+        del objective["crt"]["max_overlap"]
     del objective["rda"]["detach_teacher" if objective["rda"]["teacher"] == "labels" else "smoothing"]
     return {
         "weights": {term: weight for term, weight in weights.items() if weight},

@@ -9,7 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitask.config.build import build_hints, build_instructions, build_prompter, build_task
+from vitask.config.build import build_hints, build_instructions, build_task
+from vitask.config.tuning import build_prompter
 from vitask.errors import VitaskError
 from vitask.runs.identity import data_name
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from vitask.vlm.prompts import Prompter
 
 FEW, LONG_TAIL = 10, 20
+MOST_INSTRUCTIONS = 20
 SHEET = "contact-sheet.png"
 
 
@@ -33,7 +35,9 @@ class Inspection:
         kind: for example `"multi-class, 7 labels"`.
         fingerprint: of the task.
         splits: number of images by split.
-        counts: number of images by label text and split; with several labels an image counts for each of them.
+        counted: what the rows of `counts` are: labels, or the instructions of an open-ended task.
+        counts: number of images by label text and split; with several labels an image counts for each of them. Of an
+            open-ended task the number of rows by instruction, the commonest first.
         sizes: the commonest image sizes with their numbers, as one line; empty when the source does not know them.
         instruction: what the model is asked.
         response: what it is to answer for `sample`.
@@ -48,6 +52,7 @@ class Inspection:
     kind: str
     fingerprint: str
     splits: dict[str, int]
+    counted: str
     counts: dict[str, dict[str, int]]
     sizes: str
     instruction: str
@@ -101,11 +106,13 @@ def _inspect(task: TaskData, instruction: str, prompter: Prompter | str, sheet: 
     counts = _counts(task)
     first = next(rows for rows in task.splits.values() if len(rows))[0]
     response = task.answers[first["answer"]].text
+    instruction = first["instruction"] if task.open_ended else instruction
     return Inspection(
         name=task.name,
         kind=_kind(task),
         fingerprint=task.fingerprint,
         splits={split: len(rows) for split, rows in task.splits.items()},
+        counted="instruction" if task.open_ended else "label",
         counts=counts,
         sizes=_sizes(task),
         instruction=instruction,
@@ -125,11 +132,12 @@ def shown_tokens(prompter: Prompter, image: Image, instruction: str, response: s
         '<|im_start|>[2] user[269] \\n[202] <img>[4] <IMG_CONTEXT>[6] x 16 </img>[5] ... => zero[330] <|im_end|>[3]'
     """
     prompt = prompter.prompt(image, instruction)
-    asked = _with_ids(prompter, (*prompt.head, *prompt.body, *prompt.tag))
-    return f"{asked} => {_with_ids(prompter, prompter.response(response))}"
+    asked = tokens_with_ids(prompter, (*prompt.head, *prompt.body, *prompt.tag))
+    return f"{asked} => {tokens_with_ids(prompter, prompter.response(response))}"
 
 
-def _with_ids(prompter: Prompter, ids: Sequence[int]) -> str:
+def tokens_with_ids(prompter: Prompter, ids: Sequence[int]) -> str:
+    """Write tokens with their ids, as text of one line; those of an image are counted."""
     words = []
     for token, run in groupby(ids):
         word = f"{repr(prompter.tokenizer.decode([token]))[1:-1].replace(' ', '␣')}[{token}]"
@@ -139,6 +147,10 @@ def _with_ids(prompter: Prompter, ids: Sequence[int]) -> str:
 
 
 def _kind(task: TaskData) -> str:
+    if task.open_ended:
+        asked = {text for rows in task.splits.values() for text in rows["instruction"]}
+        pictures = {name for rows in task.splits.values() for name in rows["picture"]}
+        return f"open-ended, {len(pictures)} images, {len(asked)} instructions, {len(task.answers)} responses"
     single = "binary" if len(task.labels) == 2 else "multi-class"
     kind = "multi-label" if task.multi_label else "ordinal" if task.ordinal else single
     sets = f", {len(task.answers)} label sets" if task.multi_label else ""
@@ -146,6 +158,10 @@ def _kind(task: TaskData) -> str:
 
 
 def _counts(task: TaskData) -> dict[str, dict[str, int]]:
+    if task.open_ended:
+        asked = {split: Counter(rows["instruction"]) for split, rows in task.splits.items()}
+        commonest = [text for text, _ in sum(asked.values(), Counter()).most_common(MOST_INSTRUCTIONS)]
+        return {text: {split: numbers[text] for split, numbers in asked.items()} for text in commonest}
     found = {split: Counter(rows["answer"][:]) for split, rows in task.splits.items()}
     counts = {
         text: {
@@ -179,6 +195,8 @@ def _warnings(task: TaskData, counts: dict[str, dict[str, int]]) -> Iterator[str
             yield f"{count} of {len(task.splits[split])} {split} images occur in {split} before"
         if task.audit.contradictions:
             yield f"{task.audit.contradictions} images occur with different labels"
+    if task.open_ended:
+        return
     train = {text: count["train"] for text, count in counts.items()}
     if few := [text for text, count in train.items() if 0 < count < FEW]:
         yield f"fewer than {FEW} training images of {_listed(few)}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vitask.errors import UsageError, VitaskError
 from vitask.runs.exemplars import file_set, with_asked_exemplars
 from vitask.runs.folder import say
+from vitask.runs.open_ended import require_labels
 from vitask.runs.predictor import chosen_set, open_predictor
 from vitask.runs.tuned import finished_run, require_head
 
@@ -29,6 +30,7 @@ def predict(request: PredictConfig, paths: Sequence[str]) -> Iterator[tuple[Path
     """
     run, config = finished_run(request.run)
     require_head(run, config)
+    require_labels(config, "predict", "say what to ask, vitask predict run=... instruction='What is it?' image.png")
     config = with_asked_exemplars(config, request)
     files = image_files(paths)
     images = [read_image(path) for path in files]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,8 +11,9 @@ import torch
 
 from vitask.config.exemplars import build_tsm_exemplars
 from vitask.errors import UsageError, did_you_mean
-from vitask.evaluation.closed_set import answer_images, label_probabilities
+from vitask.evaluation.closed_set import answer_images, generate_texts, label_probabilities
 from vitask.evaluation.head import classify_images
+from vitask.evaluation.scoring import encode
 from vitask.runs.exemplars import open_exemplars
 from vitask.runs.identity import exemplar_from_tsm, is_head, needs_exemplar, with_hint
 from vitask.runs.train_tsm import probabilities
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from vitask.runs.folder import RunFolder
     from vitask.tsm import ImageSet
     from vitask.vlm.classifier import VLMClassifier
+
+
+MOST_TOKENS = 128
+"""Of a free answer to a question whose right answer is not known."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,18 @@ class VLMPredictor:
             [sets[answer] for answer in best],
             [texts[answer] for answer in best],
         )
+
+    def ask(self, shown: ImageSet, instruction: str, batch_size: int) -> Iterator[str]:
+        """Yield the answer to an instruction in free words for each image, with its exemplar if the run sees one."""
+        tuned = self.tuned
+        prompts = PromptTable(shown.images, tuned.prompter, instruction)
+        exemplars = self.source(shown) if self.sees_exemplar else None
+        for start in range(0, len(prompts), batch_size):
+            rows = range(start, min(start + batch_size, len(prompts)))
+            members = [prompts[row] for row in rows]
+            seen = None if exemplars is None else torch.stack([exemplars[row] for row in rows])
+            shared = {**encode(tuned.vlm, tuned.prompter, members), "exemplars": seen}
+            yield from generate_texts(tuned.vlm, tuned.prompter, members, shared, MOST_TOKENS)
 
 
 def open_predictor(run: RunFolder, config: Config, request: PredictConfig) -> TSMPredictor | VLMPredictor:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from vitask.config.build import build_hints, build_instructions
-from vitask.data import Hint, label_ranges, members_of
+from vitask.data import Hint, label_ranges, members_of, row_ranges
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,10 +22,10 @@ class Question:
 
     Attributes:
         name: of the data set.
-        labels: its label texts.
+        labels: its label texts; none if it is open-ended.
         multi_label: whether an image may have any number of them.
         answers: the closed set of responses, each with the labels that it stands for.
-        instruction: the rendered instruction.
+        instruction: the rendered instruction; of an open-ended data set the one that all its training rows ask, if so.
         hint: how the TSM's prediction is added to it; None when it is not.
         first_label: the place of the data set's first label among the TSM's outputs.
     """
@@ -78,6 +78,13 @@ def asked_of_each(questions: Sequence[Question], sets: Sequence[range], logits: 
     return asked
 
 
+def asked_in(questions: Sequence[Question], task: TaskData, split: str, logits: Tensor | None) -> list[str]:
+    """Return the instruction of every row of a split of a task: the row's own, or that of its data set."""
+    if task.open_ended:
+        return list(task.splits[split]["instruction"])
+    return asked_of_each(questions, row_ranges(task, split), logits)
+
+
 def build_questions(config: Config, task: TaskData) -> list[Question]:
     """Return what is asked on each data set of a task."""
     return [
@@ -85,7 +92,9 @@ def build_questions(config: Config, task: TaskData) -> list[Question]:
             name=member.name,
             labels=list(member.labels),
             multi_label=member.multi_label,
-            answers=[(answer.text, answer.labels) for answer in member.answers[: member.candidates]],
+            answers=[
+                (answer.text, answer.labels) for answer in member.answers[: member.candidates] if not member.open_ended
+            ],
             instruction=instruction,
             hint=hint,
             first_label=own.start,

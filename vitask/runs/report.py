@@ -125,4 +125,5 @@ def _all_runs(studies: Sequence[Study]) -> list[RunRecord]:
 
 
 def _first_command(notes: Sequence[Note]) -> str:
-    return next((note.command for note in notes if note.command), "train and evaluate a run first")
+    said = next((note.text for note in notes), "train and evaluate a run first")
+    return next((note.command for note in notes if note.command), said)

@@ -12,7 +12,7 @@ from vitask.errors import UsageError, VitaskError
 from vitask.reporting.missing import Note
 from vitask.reporting.study import Result, RunRecord
 from vitask.runs.folder import CONFIG, ENVIRONMENT, RunFolder, read_json
-from vitask.runs.identity import at_stage, data_name, identity, run_folder, term_weights
+from vitask.runs.identity import at_stage, data_name, identity, is_open_ended, run_folder, term_weights
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config
@@ -61,6 +61,9 @@ class Shelf:
             return None
         try:
             config = run.config()
+            if is_open_ended(config):
+                self.leave_out(folder, "left out, it answers in words; vitask evaluate prints its figures.")
+                return None
             before = self._before(config, folder)
             return RunRecord(
                 name=folder.resolve().name,

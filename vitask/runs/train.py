@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vitask.config.build import join_ranks
+from vitask.config.compose import load_stage
+from vitask.config.tuning import check_tuning
 from vitask.errors import UsageError, VitaskError
 from vitask.runs.folder import RunFolder, is_main, say, wait_for_everyone
 from vitask.runs.identity import at_stage, needs_tsm, run_folder, term_weights, with_hint
+from vitask.runs.launch import require_ranks
+from vitask.runs.open_ended import check_open_ended
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config
@@ -19,19 +23,13 @@ def train(config: Config) -> list[RunFolder]:
     """Train what the configuration asks for and return its run folders, in order.
 
     Raises:
-        UsageError: the pipeline leaves out the stage that was configured, or a stage wants class probabilities that
-            nobody gives.
+        UsageError: see `planned_stages`.
         VitaskError: the run is finished and `overwrite` is off, an earlier stage is missing and
             `prerequisites=require`, or training fails.
     """
-    if config.stage.terms and config.stage.name not in config.stage.pipeline:
-        raise UsageError(f"stage.pipeline: does not hold the stage itself, stage.name={config.stage.name}")
-    stages = [config if name == config.stage.name else at_stage(config, name) for name in config.stage.pipeline]
-    _check_probabilities(config, stages)
-    if config.exemplar.table is not None and len(stages) > 1:
-        stages = [stage for stage in stages if stage.stage.name != "tsm"]
-        say("tsm: not trained, as exemplar.table stands in its place")
-    join_ranks(config.launch)
+    stages = planned_stages(config)
+    require_ranks(config.launch)
+    join_ranks(config.launch.device)
     runs = []
     for stage in stages:
         run = RunFolder(run_folder(stage))
@@ -47,6 +45,39 @@ def train(config: Config) -> list[RunFolder]:
             _train_one(stage, run)
         runs.append(run)
     return runs
+
+
+def planned_stages(config: Config) -> list[Config]:
+    """Return the configuration of every stage that is to be trained, in order; what they start from may come before.
+
+    Raises:
+        UsageError: the pipeline leaves out the stage that was configured, or a stage wants labels or class
+            probabilities that nobody gives.
+    """
+    if config.stage.terms and config.stage.name not in config.stage.pipeline:
+        raise UsageError(f"stage.pipeline: does not hold the stage itself, stage.name={config.stage.name}")
+    stages = [config if name == config.stage.name else at_stage(config, name) for name in config.stage.pipeline]
+    if not stages:
+        raise UsageError("stage.pipeline: is empty, so there is nothing to train")
+    for stage in stages:
+        _check_start(stage)
+    check_open_ended(config, stages)
+    _check_probabilities(config, stages)
+    if any(stage.stage.name != "tsm" for stage in stages):
+        check_tuning(config.lora)
+    if config.exemplar.table is not None and len(stages) > 1:
+        stages = [stage for stage in stages if stage.stage.name != "tsm"]
+        say("tsm: not trained, as exemplar.table stands in its place")
+    return stages
+
+
+def _check_start(config: Config) -> None:
+    """Raise a `UsageError` if a stage has nothing to train, or starts from what is no tuned VLM."""
+    name, start = config.stage.name, config.stage.init_from
+    if not config.stage.terms and name not in ("tsm", "head"):
+        raise UsageError(f"stage.pipeline: stage {name} has no terms of its own to train; name stages that have")
+    if start is not None and (start == "tsm" or start not in load_stage(start).pipeline):
+        raise UsageError(f"stage.init_from={start}: {name} starts from a tuned VLM, which stage={start} does not give")
 
 
 def _check_probabilities(config: Config, stages: Sequence[Config]) -> None:
@@ -97,11 +128,10 @@ def _ensure_prerequisites(config: Config) -> None:
 
 
 def _train_one(config: Config, run: RunFolder) -> None:
-    from vitask.runs.train_head import train_head
     from vitask.runs.train_tsm import train_tsm
     from vitask.runs.train_vlm import train_vlm
 
-    summary = {"tsm": train_tsm, "head": train_head}.get(config.stage.name, train_vlm)(config, run)
+    summary = (train_tsm if config.stage.name == "tsm" else train_vlm)(config, run)
     if is_main():
         run.finish(summary)
     wait_for_everyone()

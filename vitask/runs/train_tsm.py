@@ -70,13 +70,11 @@ def _tune(config: Config, run: RunFolder, task: TaskData, tsm: TSM) -> dict[str,
     """Train and keep the best epoch; return its number and figures, and the steps taken."""
     accelerator = build_accelerator(config.launch, config.logger, run.path)
     tsm.to(accelerator.device)
-    transform = build_transform(tsm.data_config, config.tsm.augment, training=True)
-    data = TSMTrainingData(task, transform, config.seed, build_mixing(config.tsm))
-    heads = joint_heads(task, data.targets, data.members, balanced=config.tsm.balanced)
+    trained, data = assemble_tsm(config, task, tsm)
     average = build_average(config.tsm, tsm)
     best = BestTSM(average.module if average else tsm, task, run.tsm, config.launch.workers, averaged=bool(average))
     loop = Loop(
-        TSMTask(tsm, heads, config.tsm.label_smoothing),
+        trained,
         data,
         build_optimizer(config.tsm.optim, tsm),
         build_scheduler(config.tsm.optim),
@@ -92,7 +90,15 @@ def _tune(config: Config, run: RunFolder, task: TaskData, tsm: TSM) -> dict[str,
     recorder = Recorder(run.path, accelerator, resume_from=loop.step)
     loop.run(recorder)
     recorder.finish()
-    return {"steps": loop.step, **best.best, "cost": loop.cost.summary()}
+    return {"steps": loop.step, **best.best, "cost": loop.cost.summary(), "warnings": loop.alerts.raised}
+
+
+def assemble_tsm(config: Config, task: TaskData, tsm: TSM) -> tuple[TSMTask, TSMTrainingData]:
+    """Build what the loop trains when it tunes a TSM, and its training split."""
+    transform = build_transform(tsm.data_config, config.tsm.augment, training=True)
+    data = TSMTrainingData(task, transform, config.seed, build_mixing(config.tsm))
+    heads = joint_heads(task, data.targets, data.members, balanced=config.tsm.balanced)
+    return TSMTask(tsm, heads, config.tsm.label_smoothing), data
 
 
 class BestTSM:

@@ -56,13 +56,15 @@ def describe(config: Config, questions: Sequence[Question]) -> dict[str, Any]:
     }
 
 
-def load_tuned(run: RunFolder, config: Config, device: str, *, exemplars: ExemplarSource | None) -> TunedVLM:
-    """Load a finished VLM run; without exemplars its connector may be absent.
+def load_tuned(
+    run: RunFolder, config: Config, device: str, *, exemplars: ExemplarSource | None, dequantize: bool = False
+) -> TunedVLM:
+    """Load a finished VLM run; without exemplars its connector may be absent. For `dequantize` see `build_vlm`.
 
     Raises:
         VitaskError: a file is missing or damaged, or does not fit the run's config or the exemplars.
     """
-    members = read_json(run.model / DESCRIPTION)["members"]
+    members = questions_of(run)
     if exemplars:
         require_connector(run.model)
         _check_width(run.model / CONNECTOR, exemplars)
@@ -70,9 +72,23 @@ def load_tuned(run: RunFolder, config: Config, device: str, *, exemplars: Exempl
         config,
         exemplars.feature_dim if exemplars else None,
         build_placement(config.exemplar, exemplars.num_tokens) if exemplars else None,
+        dequantize=dequantize,
     )
     load_weights(vlm, run.model)
-    return TunedVLM(vlm.to(device).eval(), prompter, [Question.of(member) for member in members])
+    return TunedVLM(vlm.to(device).eval(), prompter, members)
+
+
+def questions_of(run: RunFolder) -> list[Question]:
+    """Return what the VLM of a finished run is asked on each data set.
+
+    Raises:
+        VitaskError: the description beside its weights is missing or damaged.
+    """
+    path = run.model / DESCRIPTION
+    try:
+        return [Question.of(member) for member in read_json(path)["members"]]
+    except (KeyError, TypeError) as error:
+        raise VitaskError(f"{path}: damaged, or written by another version: {error!r}") from error
 
 
 def require_connector(folder: Path) -> None:
@@ -125,7 +141,7 @@ def require_head(run: RunFolder, config: Config) -> None:
 def known_labels(run: RunFolder, config: Config) -> list[tuple[str, ...]]:
     """Return the label texts of each data set that a finished run answers with."""
     if config.stage.name != "tsm":
-        return [tuple(member["labels"]) for member in read_json(run.model / DESCRIPTION)["members"]]
+        return [tuple(question.labels) for question in questions_of(run)]
     meta = load_tsm(run.tsm)[1]
     return [tuple(meta["labels"][member["start"] : member["stop"]]) for member in meta["members"]]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vitask.errors import VitaskError
@@ -58,13 +59,11 @@ class Checkpoints:
         final = self.folder / f"step-{step:08d}"
         scratch = final.with_suffix(".tmp")
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        save_file({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, scratch / WEIGHTS)
-        torch.save(state, scratch / STATE)
-        sums = {name: _checksum(scratch / name) for name in (WEIGHTS, STATE)}
-        (scratch / CHECKSUMS).write_text(json.dumps(sums))
-        for path in scratch.iterdir():
-            _flush(path)
+        try:
+            _write(scratch, weights, state)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap a full disk
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise VitaskError(f"{final}: cannot write this checkpoint: {' '.join(str(error).split())[:200]}") from error
         shutil.rmtree(final, ignore_errors=True)
         scratch.rename(final)
         _flush(self.folder)
@@ -95,6 +94,16 @@ class Checkpoints:
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-????????"), reverse=True)
+
+
+def _write(folder: Path, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+    folder.mkdir(parents=True)
+    save_file({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+    torch.save(state, folder / STATE)
+    sums = {name: _checksum(folder / name) for name in (WEIGHTS, STATE)}
+    (folder / CHECKSUMS).write_text(json.dumps(sums))
+    for path in folder.iterdir():
+        _flush(path)
 
 
 def _damage(path: Path) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,9 +16,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from vitask.errors import VitaskError
+from vitask.training.alerts import Alerts
 from vitask.training.checkpoint import Checkpoints, trainable_state
 from vitask.training.cost import CostMeter
 from vitask.training.preemption import Preemption, Stopped, leave_signals_to_the_parent
+from vitask.training.ranks import LostRank, gather_trainable, gathered, is_lost_rank, scattered, shard
 from vitask.training.sampling import random_state, rank_share, restore_random_state
 from vitask.training.shares import Shares
 
@@ -98,6 +100,7 @@ class Loop:
         accelerator: precision, device, ranks.
         checkpoints: where to save and resume.
         shares: which samples an epoch holds; by default each once.
+        layers: names of the layer classes to split over the ranks (FSDP2); by default every rank holds the whole task.
         description: text beside the progress bar.
         after_step: called after every optimiser step with its number (from 1).
         after_epoch: called after every epoch with its number (from 1); what it returns is logged.
@@ -115,6 +118,7 @@ class Loop:
         checkpoints: Checkpoints,
         *,
         shares: Shares | None = None,
+        layers: Collection[str] = (),
         description: str = "training",
         after_step: Callable[[int], None] | None = None,
         after_epoch: Callable[[int], dict[str, float]] | None = None,
@@ -136,17 +140,34 @@ class Loop:
         self.step = 0
         self.clock = time.perf_counter()  # the moment of the last step, waiting for data included
         self.cost = CostMeter(task, accelerator.device)
+        self.alerts = Alerts(settings.workers)
+        self.sharded = bool(layers) and accelerator.num_processes > 1
+        if self.sharded:
+            shard(accelerator, layers)
         if (state := checkpoints.resume(task)) is not None:
-            self._restore(state, optimizer)
+            self._restore(state)
         self.task, self.optimizer = accelerator.prepare(task, optimizer)
+        if state is not None:
+            self.optimizer.load_state_dict(scattered(state["optimizer"], optimizer))
 
     def run(self, recorder: Recorder) -> None:
         """Train to the end.
 
         Raises:
             NonFiniteLoss: a loss part or the gradient is NaN or infinite; the last checkpoint stays.
+            LostRank: another rank ended.
             Stopped: SIGTERM or SIGINT came; a checkpoint of this moment is there.
         """
+        try:
+            self._train(recorder)
+        except Exception as error:
+            if not is_lost_rank(error):
+                raise
+            raise LostRank(f"after step {self.step}: another rank ended, and this one stops with it") from error
+        if self.sharded:
+            gather_trainable(self.bare_task)
+
+    def _train(self, recorder: Recorder) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         loss = TextColumn("{task.fields[loss]}")
         with (
@@ -158,8 +179,14 @@ class Loop:
             for epoch in range(self.step // self.steps_per_epoch, self.settings.epochs):
                 self.task.train()
                 self.clock = time.perf_counter()
+                asked = time.perf_counter()
                 for micro_batches in self._epoch(epoch):
+                    waited = time.perf_counter() - asked
                     values = self._optimise(micro_batches)
+                    took, skipped = time.perf_counter() - asked, self.optimizer.step_was_skipped
+                    for text in self.alerts.observe(self.step, values, waited=waited, took=took, skipped=skipped):
+                        self.accelerator.print(f"warning: step {self.step}: {text}")
+                        recorder.log(self.step, {"warning": text})
                     progress.update(bar, completed=self.step, loss=f"loss {values['loss']:.3f}")
                     if self.step % self.settings.log_every == 0 or self.step == self.total_steps:
                         recorder.log(self.step, {"epoch": self.step / self.steps_per_epoch, **values})
@@ -168,6 +195,7 @@ class Loop:
                     if self.step % self.steps_per_epoch and self._told_to_stop(preemption):
                         self.save()
                         raise self._stopped(preemption)
+                    asked = time.perf_counter()
                 if self.after_epoch is not None:
                     recorder.log(self.step, {"epoch": epoch + 1, **self.after_epoch(epoch + 1)})
                 self.save()
@@ -181,8 +209,12 @@ class Loop:
 
     def _told_to_stop(self, preemption: Preemption) -> bool:
         """Whether any rank was told to stop, so that all stop at the same step."""
-        asked = torch.tensor(float(preemption.asked is not None), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(asked, "sum") > 0)
+        return self._over_ranks(preemption.asked is not None, "sum") > 0
+
+    def _over_ranks(self, value: float, reduction: str) -> float:
+        """The sum, or the largest, of what each rank has."""
+        own = torch.tensor(float(value), device=self.accelerator.device)
+        return self.accelerator.reduce(own, reduction).item()
 
     def _stopped(self, preemption: Preemption) -> Stopped:
         return Stopped(
@@ -191,27 +223,29 @@ class Loop:
         )
 
     def save(self) -> None:
-        """Write a resumable checkpoint of this moment."""
+        """Write a resumable checkpoint of this moment, the same whether the ranks share the model or each hold it."""
         states = gather_object([random_state()])
+        weights, optimizer = gathered(trainable_state(self.bare_task)), gathered(self.optimizer.state_dict())
         if self.accelerator.is_main_process:
             state = {
                 "step": self.step,
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": optimizer,
                 "scheduler": self.scheduler.state_dict(),
                 "random": states,
                 "cost": self.cost.state_dict(),
+                "alerts": self.alerts.state_dict(),
                 "extra": self.extra_state.state_dict() if self.extra_state is not None else None,
             }
             if self.accelerator.scaler is not None:
                 state["scaler"] = self.accelerator.scaler.state_dict()
-            self.checkpoints.save(self.step, trainable_state(self.bare_task), state)
+            self.checkpoints.save(self.step, weights, state)
         self.accelerator.wait_for_everyone()
 
-    def _restore(self, state: dict[str, Any], optimizer: Optimizer) -> None:
+    def _restore(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-        optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.cost.load_state_dict(state["cost"])
+        self.alerts.load_state_dict(state["alerts"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.extra_state is not None:
@@ -243,15 +277,17 @@ class Loop:
         batches = [send_to_device(batch, accelerator.device) for batch in micro_batches]
         totals = self._totals(batches)
         own = sum(len(batch["id"]) for batch in batches)
-        samples = own * accelerator.num_processes
+        samples = round(self._over_ranks(own, "sum"))
+        rounds = round(self._over_ranks(len(batches), "max")) if self.sharded else len(batches)
         parts: dict[str, Tensor] = {}
         with self.cost.step(own, samples):
-            for number, batch in enumerate(batches, start=1):
-                last = number == len(batches)
-                with nullcontext() if last else accelerator.no_sync(self.task):
-                    out = self.task(batch, totals, progress)
-                    accelerator.backward(out["loss"] * accelerator.num_processes)
-                for name, value in out.items():
+            for number in range(rounds):
+                idle = number >= len(batches)  # sharded ranks go through the layers together, or wait for ever
+                with accelerator.no_sync(self.task) if number < rounds - 1 else nullcontext():
+                    with accelerator.autocast() if self.sharded else nullcontext():  # else the task brings it along
+                        out = self.task(batches[0 if idle else number], totals, progress)
+                    accelerator.backward(out["loss"] * (0 if idle else accelerator.num_processes))
+                for name, value in () if idle else out.items():
                     parts[name] = parts.get(name, 0) + value.detach()
         parts = {name: accelerator.reduce(value, "sum") for name, value in parts.items()}
         self._check_finite(parts)
@@ -277,7 +313,7 @@ class Loop:
 
     def _clip(self) -> float:
         trainable = [p for p in self.bare_task.parameters() if p.requires_grad]
-        return float(self.accelerator.clip_grad_norm_(trainable, self.settings.clip or math.inf))
+        return float(gathered(self.accelerator.clip_grad_norm_(trainable, self.settings.clip or math.inf)))
 
     def _check_finite(self, parts: Mapping[str, Tensor]) -> None:
         broken = [name for name, value in parts.items() if name != "loss" and not torch.isfinite(value)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -19,6 +20,8 @@ class Stopped(VitaskError):
 
 class Preemption:
     """Notes SIGTERM and SIGINT for the time of a block instead of ending the process; a second one ends it.
+
+    Not so under a launcher of several ranks, which hands on what each rank has heard already, and ends them itself.
 
     In a thread other than the main one, where Python takes no signals, it notes nothing.
 
@@ -43,9 +46,9 @@ class Preemption:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked is not None:
+        if self.asked is not None and "TORCHELASTIC_RUN_ID" not in os.environ:
             raise KeyboardInterrupt
-        self.asked = signal.Signals(number).name
+        self.asked = self.asked or signal.Signals(number).name
 
 
 def leave_signals_to_the_parent(worker: int) -> None:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitask.errors import VitaskError
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -25,7 +27,10 @@ class Recorder:
         self.path = folder / "log.jsonl"
         self.accelerator = accelerator
         if accelerator.is_main_process:
-            kept = [line for line in self._lines() if json.loads(line)["step"] <= resume_from]
+            try:
+                kept = [line for line in self._lines() if json.loads(line)["step"] <= resume_from]
+            except (ValueError, KeyError, TypeError) as error:
+                raise VitaskError(f"{self.path}: damaged ({error}); remove the folder to start over") from error
             self.path.write_text("".join(kept))
 
     def log(self, step: int, values: dict[str, Any]) -> None:

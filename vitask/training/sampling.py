@@ -14,11 +14,16 @@ import torch
 def rank_share(step: Sequence[Any], rank: int, ranks: int) -> Sequence[Any]:
     """Return one rank's part of an optimiser step.
 
-    Shares are consecutive. A step that does not divide by the number of ranks is trimmed, so that all ranks take part
-    alike; a step smaller than that number is given to every rank whole.
+    Parts are consecutive, their sizes differ by one at most, and each sample is in one of them. A step with fewer
+    samples than there are ranks is given to every rank whole.
+
+    Example:
+        >>> [rank_share("abcde", rank, 2) for rank in range(2)]
+        ['ab', 'cde']
     """
-    share = len(step) // ranks
-    return step[rank * share : (rank + 1) * share] if share else step
+    if len(step) < ranks:
+        return step
+    return step[len(step) * rank // ranks : len(step) * (rank + 1) // ranks]
 
 
 def random_state() -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from vitask.data import BatchNegatives, DatasetNegatives, member_of_answer
+from vitask.data import BatchNegatives, DatasetNegatives, InstructionNegatives, instruction_ids
 from vitask.losses import IGNORE_INDEX
 from vitask.vlm.inputs import label_branch, make_branch, stack_images
 from vitask.vlm.packing import Continuation, pack
@@ -48,12 +49,12 @@ class VITaskTrainingData:
         packed: bool = True,
         placement: Placement | None = None,
         exemplars: Sequence[torch.Tensor] | None = None,
-        negatives: BatchNegatives | DatasetNegatives | None = None,
+        negatives: BatchNegatives | DatasetNegatives | InstructionNegatives | None = None,
         candidates: Candidates | None = None,
         image_features: ImageFeatures | None = None,
     ) -> None:
         self.answers = task.splits["train"]["answer"][:]
-        self.member_of = member_of_answer(task)
+        self.asked = instruction_ids(task, "train").tolist()
         self.prompts = prompts
         self.responses = responses
         self.branches = tuple(branches)
@@ -74,6 +75,12 @@ class VITaskTrainingData:
             [(epoch, index, negative) for index, negative in zip(step, self._negatives(epoch, step), strict=True)]
             for step in steps
         ]
+
+    def without_negative(self, batch_size: int) -> int:
+        """Count the samples that find no negative in an epoch of steps of a size."""
+        order = np.random.default_rng(0).permutation(len(self)).tolist()
+        steps = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        return sum(negative == NO_NEGATIVE for step in steps for negative in self._negatives(0, step))
 
     def __getitem__(self, key: tuple[int, int, int]) -> dict[str, Any]:
         """Return the prompts, the response, the exemplar and the candidates of one item."""
@@ -157,8 +164,8 @@ class VITaskTrainingData:
     def _negatives(self, epoch: int, step: Sequence[int]) -> Sequence[int]:
         if self.negatives is None:
             return [NO_NEGATIVE] * len(step)
-        answers = [self.answers[i] for i in step]
-        drawn = self.negatives.draw(epoch, step, answers, [self.member_of[answer] for answer in answers])
+        answers, asked = ([column[i] for i in step] for column in (self.answers, self.asked))
+        drawn = self.negatives.draw(epoch, step, answers, asked)
         if isinstance(self.negatives, BatchNegatives):
             return [NO_NEGATIVE if row == NO_NEGATIVE else step[row] for row in drawn]
         return drawn

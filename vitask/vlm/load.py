@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from vitask.errors import UsageError, VitaskError
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
+    from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parent / "tiny"
@@ -27,6 +28,8 @@ def load_pretrained(
     dtype: str = "float32",
     attention: str = "sdpa",
     trust_remote_code: bool = False,
+    quantize: str = "none",
+    dequantize: bool = False,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Load an image-text-to-text model and its processor.
 
@@ -36,12 +39,14 @@ def load_pretrained(
         dtype: `"float32"`, `"bfloat16"`, `"float16"` or `"auto"` (the checkpoint's own).
         attention: attention implementation of transformers (`"sdpa"`, `"eager"`, `"flash_attention_2"`).
         trust_remote_code: run code that the checkpoint brings along; off unless the user says so.
+        quantize: `"nf4"` holds the language model's linear layers in 4 bits (QLoRA), `"none"` leaves them.
+        dequantize: turn these layers back into plain ones of `dtype`, with the values that 4 bits hold.
 
     Returns:
         The model in evaluation mode and its processor.
 
     Raises:
-        UsageError: the dtype is unknown, or a folder holds no model.
+        UsageError: the dtype is unknown, a folder holds no model, or bitsandbytes is missing.
         VitaskError: the model cannot be loaded, for one because its name cannot be reached.
 
     Example:
@@ -56,9 +61,12 @@ def load_pretrained(
     options = _options(revision, trust_remote_code)
     with _one_line(path):
         source = resolve_path(path)
+        in_bits = {} if quantize == "none" else {"quantization_config": quantization(source, dtype, **options)}
         model = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=DTYPES[dtype], attn_implementation=attention, **options
+            source, dtype=DTYPES[dtype], attn_implementation=attention, **in_bits, **options
         )
+        if in_bits and dequantize:
+            model = model.dequantize()
         processor = AutoProcessor.from_pretrained(source, **options)
     return model.eval(), processor
 
@@ -79,6 +87,35 @@ def load_processor(
     with _one_line(path):
         source = resolve_path(path)
         return AutoConfig.from_pretrained(source, **options), AutoProcessor.from_pretrained(source, **options)
+
+
+def quantization(source: str, dtype: str, **options: Any) -> BitsAndBytesConfig:
+    """Return what makes transformers hold a language model in 4 bits (Dettmers et al., 2023: NF4, quantised twice).
+
+    Vision tower, projector and output layer stay as they are.
+
+    Raises:
+        UsageError: bitsandbytes is not installed.
+    """
+    from transformers import AutoConfig, BitsAndBytesConfig
+
+    from vitask.vlm.families import prompting_family
+
+    require_bitsandbytes()
+    family = prompting_family(AutoConfig.from_pretrained(source, **options))
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if dtype == "auto" else DTYPES[dtype],
+        llm_int8_skip_modules=[family.vision_tower, *family.projector, "lm_head"],
+    )
+
+
+def require_bitsandbytes() -> None:
+    """Raise a `UsageError` if the library that holds weights in 4 bits is not installed."""
+    if find_spec("bitsandbytes") is None:
+        raise UsageError("lora.quantize=nf4 needs bitsandbytes, which is not installed: pip install 'vitask[qlora]'")
 
 
 def _options(revision: str | None, trust_remote_code: bool) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,13 +32,19 @@ class ExemplarVLM(nn.Module):
         family: the seam to that model's family.
         connector: maps exemplars to the LLM's width; `None` for a VLM that never sees one.
         placement: where the exemplar stands and how many tokens it takes; given exactly when `connector` is.
+        original: of a model that is tuned without an adapter, reads its weights of before, by name.
 
     Raises:
         ValueError: only one of `connector` and `placement` is given.
     """
 
     def __init__(
-        self, vlm: nn.Module, family: Family, connector: Connector | None = None, placement: Placement | None = None
+        self,
+        vlm: nn.Module,
+        family: Family,
+        connector: Connector | None = None,
+        placement: Placement | None = None,
+        original: Callable[[], Mapping[str, Tensor]] | None = None,
     ) -> None:
         super().__init__()
         if (connector is None) != (placement is None):
@@ -47,6 +53,7 @@ class ExemplarVLM(nn.Module):
         self.family = family
         self.connector = connector
         self.placement = placement
+        self.original = original
         self.image_token_id = family.image_token_id(self.base.config)
 
     @property
@@ -55,8 +62,15 @@ class ExemplarVLM(nn.Module):
         return self.vlm.get_base_model() if hasattr(self.vlm, "get_base_model") else self.vlm
 
     def untuned(self) -> AbstractContextManager:
-        """Answer as before tuning: within this context, whatever peft has trained is off."""
-        return self.vlm.disable_adapter() if hasattr(self.vlm, "disable_adapter") else nullcontext()
+        """Answer as before tuning: within this context, whatever peft has trained is off, or tuned weights are."""
+        if hasattr(self.vlm, "disable_adapter"):
+            return self.vlm.disable_adapter()
+        return with_weights(self.vlm, self.original()) if self.original else nullcontext()
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The language model without its head."""
+        return self.base.get_submodule(self.family.language_model)
 
     @property
     def image_modules(self) -> list[nn.Module]:
@@ -116,8 +130,7 @@ class ExemplarVLM(nn.Module):
 
     def decode(self, inputs: Mapping[str, Any], attention_mask: Tensor) -> Tensor:
         """Run the decoder on what `decoder_inputs` gives; return its last hidden states `(B, T, D)`."""
-        decoder = self.base.get_submodule(self.family.language_model)
-        return decoder(**inputs, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        return self.decoder(**inputs, attention_mask=attention_mask, use_cache=False).last_hidden_state
 
     def head(self, hidden: Tensor) -> Tensor:
         """Map hidden states `(..., D)` to vocabulary logits `(..., V)`."""
@@ -136,3 +149,28 @@ class ExemplarVLM(nn.Module):
             whatever stands before it. `labels`, if asked for: the log-likelihoods `(B, K)` of a closed set.
         """
         return (packed_outputs if "packed" in batch else plain_outputs)(self, batch)
+
+
+@contextmanager
+def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Put other weights into a model, and its own back at the end."""
+    own = {name: model.get_parameter(name).detach().cpu().clone() for name in weights}
+    try:
+        put_weights(model, weights)
+        yield
+    finally:
+        put_weights(model, own)
+
+
+@torch.no_grad()
+def put_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy tensors into the parameters of their names.
+
+    Raises:
+        ValueError: a shape is another.
+    """
+    for name, tensor in weights.items():
+        parameter = model.get_parameter(name)
+        if parameter.shape != tensor.shape:
+            raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, not {tuple(parameter.shape)}")
+        parameter.copy_(tensor)

@@ -1,4 +1,4 @@
-"""A tuned VLM on disk: an ordinary peft adapter, the connector's safetensors, and a short description."""
+"""A tuned VLM on disk: a peft adapter or the tuned weights themselves, the connector, and a short description."""
 
 from __future__ import annotations
 
@@ -12,25 +12,33 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vitask.errors import VitaskError
+from vitask.vlm.adapt import is_adapted
+from vitask.vlm.model import put_weights
 
 if TYPE_CHECKING:
     from torch import nn
 
     from vitask.vlm.model import ExemplarVLM
 
-ADAPTER, CONNECTOR, HEAD, DESCRIPTION = "adapter", "connector.safetensors", "head.safetensors", "vitask.json"
+ADAPTER, WEIGHTS = "adapter", "weights.safetensors"
+CONNECTOR, HEAD, DESCRIPTION = "connector.safetensors", "head.safetensors", "vitask.json"
 
 
 def save_vlm(vlm: ExemplarVLM, folder: Path, description: Mapping[str, Any], *, head: nn.Module | None = None) -> None:
     """Write what training changed, all or nothing.
 
-    `folder/adapter` is a plain peft adapter: all that inference without exemplar needs. `connector.safetensors` and
-    `head.safetensors` are written when there is a connector, or a linear head; `vitask.json` holds the description.
+    `folder/adapter` is a plain peft adapter: all that inference without exemplar needs. Of a model that was tuned
+    without one, `weights.safetensors` holds every weight that trained. `connector.safetensors` and `head.safetensors`
+    are written when there is a connector, or a linear head; `vitask.json` holds the description.
     """
     scratch = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    vlm.vlm.save_pretrained(scratch / ADAPTER, save_embedding_layers=False)
+    if is_adapted(vlm.vlm):
+        vlm.vlm.save_pretrained(scratch / ADAPTER, save_embedding_layers=False)
+    else:
+        state = {name: weight.detach().cpu().contiguous() for name, weight in _tuned_weights(vlm.vlm).items()}
+        save_file(state, scratch / WEIGHTS)
     for module, name in ((vlm.connector, CONNECTOR), (head, HEAD)):
         if module is not None:
             state = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
@@ -41,11 +49,34 @@ def save_vlm(vlm: ExemplarVLM, folder: Path, description: Mapping[str, Any], *, 
 
 
 def load_weights(vlm: ExemplarVLM, folder: Path) -> None:
-    """Load an adapter, and the connector if the VLM has one, into a VLM built like the one that was saved.
+    """Load adapter or weights, and the connector if the VLM has one, into a VLM built like the one that was saved.
 
     Raises:
         VitaskError: a file is missing or damaged, or was saved from another architecture.
     """
+    (_load_adapter if is_adapted(vlm.vlm) else _load_tuned)(vlm, folder)
+    if vlm.connector is not None:
+        _load_module(vlm.connector, folder / CONNECTOR)
+
+
+def _tuned_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that train, each once, under the first of its names."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def _load_tuned(vlm: ExemplarVLM, folder: Path) -> None:
+    if not (folder / WEIGHTS).is_file():
+        raise VitaskError(f"{folder} holds no weights of a tuned VLM; train the stage that should have written them")
+    try:
+        weights = load_file(folder / WEIGHTS)
+        if odd := sorted(weights.keys() ^ _tuned_weights(vlm.vlm).keys()):
+            raise ValueError(f"it does not match on {odd[0]}")
+        put_weights(vlm.vlm, weights)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise _misfit(folder / WEIGHTS, error) from error
+
+
+def _load_adapter(vlm: ExemplarVLM, folder: Path) -> None:
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from peft.utils import load_peft_weights
 
@@ -59,8 +90,6 @@ def load_weights(vlm: ExemplarVLM, folder: Path) -> None:
         set_peft_model_state_dict(vlm.vlm, weights)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise _misfit(folder / ADAPTER, error) from error
-    if vlm.connector is not None:
-        _load_module(vlm.connector, folder / CONNECTOR)
 
 
 def load_head(head: nn.Module, folder: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,6 +17,12 @@ from typing import IO
 import numpy as np
 
 from vitask.errors import VitaskError
+
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, SyntaxError, EOFError),
+    *(ValueError, TypeError, IndexError, KeyError, OverflowError, MemoryError, NotImplementedError, RuntimeError),
+)
+"""What zipfile and NumPy raise for bytes that are no archive of arrays, compressed in another way, or encrypted."""
 
 
 def array_header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -48,7 +58,9 @@ def _member(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
                 raise VitaskError(f"{path}: has no array '{key}'; it holds {held or 'nothing'}")
             with archive.open(f"{key}.npy") as stream:
                 yield stream, *_header(stream, path, key)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place before the file's beginning
+            raise
         raise VitaskError(f"{path}: not a complete .npz file ({error}); delete it and get it again") from error
 
 

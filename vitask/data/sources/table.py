@@ -21,8 +21,11 @@ USUAL = {
     "split": ("split",),
     "group": ("group",),
     "id": ("id",),
+    "instruction": ("instruction", "question", "prompt"),
+    "response": ("response", "answer", "caption"),
 }
-REQUIRED = ("image", "label")
+REQUIRED = ("image", "label", "instruction", "response")
+OF_LABELS = ("image", "label", "split", "group", "id")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Columns:
         group: What must stay in one split, e.g. the patient.
         id: A name for the row; by default the image's path as written, or the number of the row.
         label_separator: Splits one text into several labels, e.g. ``"|"``; makes the task multi-label.
+        instruction: Of open-ended rows, what is asked.
+        response: Of open-ended rows, the right answer in words.
     """
 
     image: str | None = None
@@ -44,6 +49,8 @@ class Columns:
     group: str | None = None
     id: str | None = None
     label_separator: str | None = None
+    instruction: str | None = None
+    response: str | None = None
 
 
 def load_table_task(
@@ -103,7 +110,7 @@ def table_records(
         UsageError: A column that was asked for, or one for images or labels, is missing.
         VitaskError: A cell of the image, label or split column is empty.
     """
-    found = {role: find_column(table, role, getattr(columns, role)) for role in USUAL}
+    found = {role: find_column(table, role, getattr(columns, role)) for role in OF_LABELS}
     source = images(found["image"]) if images else column_images(table, found["image"], root, find)
     cells = table.columns[found["label"]]
     multi_label = columns.label_separator is not None or any(isinstance(cell, list) for cell in cells)

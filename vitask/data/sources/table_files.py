@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,12 +135,17 @@ def _read_parquet(path: Path) -> Table:
     return Table(path, columns, [f"{path}, row {row}" for row in range(1, rows + 1)], images, class_names)
 
 
-def _open_parquet(path: Path):
+@contextmanager
+def _open_parquet(path: Path) -> Iterator[Any]:
+    """Open a file for a block; what is damaged further in shows while it is read."""
     from pyarrow import ArrowException, parquet
 
     try:
-        return parquet.ParquetFile(path)
+        with parquet.ParquetFile(path) as file:
+            yield file
     except (ArrowException, OSError) as error:
+        if getattr(error, "filename", None) is not None:  # another file, named in the table
+            raise
         raise VitaskError(f"{path}: not a complete Parquet file: {' '.join(str(error).split())}") from error
 
 
