@@ -15,14 +15,14 @@ small = st.integers(0, 5)
 
 
 @given(st.integers(1, 40), st.integers(1, 8))
-def test_ranks_share_a_step_without_overlap_and_alike(size, ranks):
+def test_ranks_share_a_step_without_overlap_or_loss(size, ranks):
     step = list(range(size))
     shares = [rank_share(step, rank, ranks) for rank in range(ranks)]
-    assert len(set(map(len, shares))) == 1
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
     if size < ranks:
         assert shares == [step] * ranks
     else:
-        assert sorted(i for share in shares for i in share) == list(range(size - size % ranks))
+        assert [i for share in shares for i in share] == step
 
 
 def draw() -> tuple[float, float, float]:
@@ -62,4 +62,4 @@ def test_random_state_goes_back():
 
 
 def test_shares_are_consecutive_so_that_groups_stay_together():
-    assert [rank_share(list(range(9)), rank, 4) for rank in range(4)] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert [rank_share(list(range(9)), rank, 4) for rank in range(4)] == [[0, 1], [2, 3], [4, 5], [6, 7, 8]]

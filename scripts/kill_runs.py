@@ -1,0 +1,177 @@
+"""Kill training runs at random moments, resume each, and compare what it leaves with a run that nobody disturbed.
+
+Every stage takes its turn: `python scripts/kill_runs.py --kills 50`. A run is a fork of this process, which has
+imported everything before, so that a kill costs the run itself and no more. Ends with 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from vitask.cli.main import main as vitask
+from vitask.runs import train_tsm, train_vlm  # noqa: F401  what a fork would import
+from vitask.training.loop import Loop
+
+BASE = (
+    "data=digits", "data.train_fraction=0.04", "launch.device=cpu", "launch.save_every=1", "logger.every=1",
+    "optim.epochs=2", "optim.batch_size=16", "optim.micro_batch_size=6", "tsm.optim.epochs=3",
+    "tsm.optim.batch_size=16",
+)  # fmt: skip
+VARIANTS = {
+    "tsm": ("stage=tsm",),
+    "tsm, averaged and mixed": ("stage=tsm", "tsm.ema=0.9", "tsm.mixup=0.4", "tsm.cutmix=1"),
+    "vanilla": ("stage=vanilla",),
+    "ep": ("stage=ep", "objective.csa=1"),
+    "crt, negatives of the data set": ("stage=crt",),
+    "crt, negatives of the batch": ("stage=crt", "objective.crt.negatives=batch"),
+}
+
+
+@dataclass
+class Variant:
+    """One kind of run: how it is started, what is there before, how long it takes, and what it leaves."""
+
+    words: list[str]
+    folder: Path
+    seconds: float = 0.0
+    left: dict = field(default_factory=dict)
+
+
+def main() -> int:
+    """Do as many kills as asked for and print what came of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    draw = random.Random(asked.seed)
+    began, resumes, different = time.perf_counter(), [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        variants = {name: prepare(name, Path(scratch)) for name in VARIANTS}
+        number = early = 0
+        while number < asked.kills:
+            name = list(variants)[number % len(variants)]
+            found = kill_and_resume(variants[name], Path(scratch) / "killed", draw)
+            if found is None:  # it had ended before the kill came
+                continue
+            number += 1
+            early += found["steps"] == 0
+            resumes.append(found["resume"])
+            if found["left"] != variants[name].left:
+                different.append(f"kill {number}, {name}, after step {found['steps']}")
+            print(f"kill {number}: {name}, after {found['moment']:.2f} s, step {found['steps']}", flush=True)
+    for line in different:
+        print(f"DIFFERS: {line}")
+    print(
+        f"{asked.kills} kills over {len(variants)} kinds of runs, {early} of them before the first checkpoint: "
+        f"{asked.kills - len(different)} ended bit for bit like the undisturbed run, {len(different)} did not. "
+        f"Until a resumed run took its next step: median {statistics.median(resumes):.2f} s, "
+        f"longest {max(resumes):.2f} s. {time.perf_counter() - began:.0f} s in all."
+    )
+    return bool(different)
+
+
+def prepare(name: str, scratch: Path) -> Variant:
+    """Train the stages that a variant starts from, then the undisturbed run beside them."""
+    folder = scratch / name.replace(" ", "-")
+    words = ["train", *BASE, f"cache={scratch / 'cache'}", *VARIANTS[name], f"out={folder}"]
+    wait(start(words))
+    (run,) = folder.glob(f"digits/{VARIANTS[name][0].partition('=')[2]}-*")
+    left = what_is_left(run)
+    shutil.rmtree(run)
+    began = time.perf_counter()
+    wait(start(words))
+    variant = Variant(words, folder, time.perf_counter() - began, left)
+    if what_is_left(run) != left:
+        raise SystemExit(f"{name}: two undisturbed runs differ")
+    shutil.rmtree(run)
+    return variant
+
+
+def kill_and_resume(variant: Variant, folder: Path, draw: random.Random) -> dict | None:
+    """Kill a run at a random moment, start it again, and say what it leaves; None if the kill came too late."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(variant.folder, folder)
+    before = set(folder.glob("*/*"))
+    words = [*variant.words[:-1], f"out={folder}"]
+    moment = draw.uniform(0, variant.seconds)
+    process, _ = start(words)
+    time.sleep(moment)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    made = set(folder.glob("*/*")) - before
+    if any((run / "summary.json").exists() for run in made):
+        return None
+    steps = max((int(path.name[5:]) for run in made for path in run.glob("checkpoints/step-????????")), default=0)
+    began = time.perf_counter()
+    resumed = wait(start(words))
+    (run,) = set(folder.glob("*/*")) - before
+    return {"moment": moment, "steps": steps, "resume": resumed - began, "left": what_is_left(run)}
+
+
+def start(words: list[str]) -> tuple[int, int]:
+    """Fork a run; return its process and a pipe that says when it took its first step."""
+    reader, writer = os.pipe()
+    process = os.fork()
+    if process:
+        os.close(writer)
+        return process, reader
+    os.close(reader)
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    first, code = Loop._optimise, 0
+
+    def optimise(loop: Loop, batches: list) -> dict:
+        values = first(loop, batches)
+        os.write(writer, f"{time.perf_counter()}\n".encode())
+        return values
+
+    Loop._optimise = optimise
+    try:
+        vitask(words)
+    except SystemExit as leaving:
+        code = leaving.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    os._exit(code or 0)
+
+
+def wait(started: tuple[int, int]) -> float:
+    """Wait for a run to end well; return the moment of its first step, or of its end if it took none."""
+    process, reader = started
+    with os.fdopen(reader) as pipe:
+        moments = pipe.read().split()
+    _, status = os.waitpid(process, 0)
+    if status:
+        raise SystemExit(f"a run failed with status {status}")
+    return float(moments[0]) if moments else time.perf_counter()
+
+
+def what_is_left(run: Path) -> dict:
+    """Every bit of a run's weights, and its log without what depends on the clock."""
+    tensors = {
+        f"{path.relative_to(run)}:{name}": tensor.numpy().tobytes()
+        for path in sorted(run.rglob("*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return {**tensors, "log": [{k: v for k, v in line.items() if k != "samples_per_second"} for line in lines]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
