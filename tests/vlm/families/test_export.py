@@ -45,7 +45,7 @@ def test_a_merged_model_gives_the_same_label_probabilities(species, tmp_path):
     asked = SimpleNamespace(name="x", instruction=INSTRUCTIONS[0], labels=LABELS, multi_label=False, answers=answers)
     tuned = SimpleNamespace(vlm=vlm, prompter=prompter, members=[asked])
     (question,) = describe_labels(tuned, options)["sets"]
-    before = target_digests(vlm.vlm)
+    before = target_digests(vlm)
     write_merged(SimpleNamespace(vlm=SimpleNamespace(image_options=options)), tuned, tmp_path)
     model, processor = load_merged(tmp_path, dtype="auto")
     assert require_changed(before, model) == len(before) > 0
