@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitask.config.build import build_prompter
 from vitask.config.compose import compose_config
+from vitask.config.tuning import build_prompter
 from vitask.data import load_digits_task
 from vitask.data.contact_sheet import drawable, write_contact_sheet
 from vitask.runs.inspect import shown_tokens
