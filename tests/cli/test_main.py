@@ -34,7 +34,7 @@ def test_the_version_is_the_package_s(argument, cli):
 @pytest.mark.parametrize(("verb", "hint"), [("trian", " Did you mean 'train'?"), ("xyz", ""), ("--config", "")])
 def test_an_unknown_verb_is_refused_with_the_nearest(verb, hint, cli):
     ended = cli(verb)
-    assert ended.refuses(2, f"unknown verb '{verb}'.{hint} There are train, evaluate, predict, export")
+    assert ended.refuses(2, f"unknown verb '{verb}'.{hint} There are train, doctor, evaluate, predict")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -105,7 +105,7 @@ def test_a_bug_is_not_hidden(error, monkeypatch):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_a_module_of_its_name(verb):
-    assert callable(importlib.import_module(f"vitask.cli.{verb}").main)
+    assert callable(importlib.import_module(f"vitask.cli.{verb.replace('-', '_')}").main)
 
 
 def test_the_nearest_word_is_suggested_or_none():

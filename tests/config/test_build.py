@@ -154,6 +154,7 @@ def test_several_ranks_without_a_gpu_are_told_to_use_the_cpu(tmp_path, monkeypat
 
     asked = []
     monkeypatch.setattr(accelerate, "Accelerator", lambda **options: asked.append(options["cpu"]))
+    monkeypatch.setattr("vitask.training.ranks.whole", lambda accelerator: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = compose_config("train", ["launch.device=auto"])
     for ranks in ("1", "2"):

@@ -12,7 +12,7 @@ from vitask.config.build import build_task
 from vitask.config.compose import compose_config
 from vitask.config.exemplars import build_tsm_exemplars
 from vitask.data import Hint
-from vitask.runs import train_vlm
+from vitask.runs import assembly
 from vitask.runs.exemplars import image_set
 from vitask.runs.questions import Question, asked_of_each, build_questions
 from vitask.tsm import load_tsm
@@ -26,9 +26,9 @@ def test_a_hint_asks_each_image_with_its_own_prediction(pipeline, shapes, cli, t
     shutil.copytree(pipeline.run("tsm"), tmp_path / "shapes" / pipeline.run("tsm").name)
     hint = ["data.instruction.hint=true", "data.instruction.hint_template= It says {prediction}!"]
     arguments = [*pipeline.overrides, *hint, "prerequisites=require", f"out={tmp_path}"]
-    trained_with, prompts = [], train_vlm.prompts_and_features
+    trained_with, prompts = [], assembly.prompts_and_features
     monkeypatch.setattr(
-        train_vlm, "prompts_and_features", lambda *given: trained_with.extend(given[3]) or prompts(*given)
+        assembly, "prompts_and_features", lambda *given: trained_with.extend(given[3]) or prompts(*given)
     )
     ended = cli("train", "stage=vanilla", *arguments)
     assert ended.code == 0, ended

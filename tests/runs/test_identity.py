@@ -68,6 +68,10 @@ def test_what_does_not_change_the_outcome_does_not_change_the_run(override, plai
         ("vlm.train_projector=true", "vanilla ep crt"),
         ("vlm.dtype=bfloat16", "vanilla ep crt"),
         ("lora.rank=3", "vanilla ep crt"),
+        ("lora=dora", "vanilla ep crt"),
+        ("lora=rslora", "vanilla ep crt"),
+        ("lora=qlora", "vanilla ep crt"),
+        ("lora=full", "vanilla ep crt"),
         ("optim.lr=1.23e-4", "vanilla ep crt"),
         ("optim.batch_size=7", "vanilla ep crt"),
         ("exemplar=all", "ep crt"),
@@ -106,6 +110,12 @@ def test_settings_of_the_closed_set_count_where_it_has_a_weight():
         weight = f"objective.{term}=1"
         found = {code("ep", weight, f"objective.closed_set.{setting}") for setting in CLOSED_SET_SETTINGS}
         assert len(found) == len(CLOSED_SET_SETTINGS)
+
+
+def test_settings_of_an_adapter_count_where_there_is_one():
+    assert code("vanilla", "lora=full") == code("vanilla", "lora=full", "lora.rank=3", "lora.dropout=0.5")
+    plain = identity(compose_config("train", ["stage=vanilla"]))["lora"]
+    assert plain.keys() == {"rank", "alpha", "dropout", "targets"}, "runs of before keep their folders"
 
 
 def test_settings_of_a_term_without_weight_do_not_count():

@@ -143,7 +143,7 @@ def test_a_teacher_without_folds_is_refused_before_anything_trains(small, tmp_pa
 
 @pytest.mark.slow
 def test_closed_set_alignment_learns_from_them_when_told(small, tmp_path, cli, monkeypatch):
-    import vitask.runs.train_vlm as module
+    import vitask.runs.assembly as module
 
     taught = []
     candidates = module.Candidates
