@@ -16,8 +16,11 @@ from pathlib import Path
 from vitask.reporting.results import results_page
 from vitask.runs.folder import read_json, write_text
 
-GRIDS = ("closed_set", "table1", "table2", "table3", "fig2", "fig3", "fig4", "fig5", "controls")
-ON_MEDMNIST = ("xray",)
+GRIDS = (
+    "closed_set", "table1", "table2", "table3", "fig2", "fig3", "fig4", "fig5", "controls", "few", "long_tail",
+    "generation", "recommended",
+)  # fmt: skip
+ON_MEDMNIST = ("recommended_xray",)
 PACKAGES = ("torch", "transformers", "peft", "timm")
 
 
