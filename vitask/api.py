@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from vitask.errors import UsageError, VitaskError
 
 if TYPE_CHECKING:
+    from typing import TypeAlias, TypeGuard
+
     from numpy.typing import NDArray
     from PIL.Image import Image
 
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from vitask.runs.predictor import TSMPredictor, VLMPredictor
     from vitask.tsm import ImageSet
 
-    ImageLike = Image | str | os.PathLike[str] | NDArray[Any]
-    Predictor = TSMPredictor | VLMPredictor
+    ImageLike: TypeAlias = Image | str | os.PathLike[str] | NDArray[Any]
+    Predictor: TypeAlias = TSMPredictor | VLMPredictor
 
 SHOWN = 3
 """Labels that a repr shows."""
@@ -221,7 +223,7 @@ class Classifier:
         if exemplar and self._without_exemplar is not None:
             raise VitaskError(f"{self._without_exemplar}; exemplar=False answers without") from self._without_exemplar
         number = chosen_set(self.sets, set)
-        given = [images] if _is_single(images) else list(images)
+        given = _as_list(images)
         if not given:
             return []
         prefix = f"{self.sets[number]}/" if len(self.sets) > 1 else ""
@@ -287,6 +289,10 @@ def _check_device(name: str) -> None:
         raise UsageError(f"device='{name}': torch has no such device here: {reason}") from error
 
 
+def _as_list(images: Any) -> list[ImageLike]:
+    return [images] if _is_single(images) else list(images)
+
+
 def _is_single(images: Any) -> bool:
     from PIL.Image import Image
 
@@ -297,7 +303,7 @@ def _is_single(images: Any) -> bool:
     return isinstance(images, Image) or _is_path(images)
 
 
-def _is_path(image: Any) -> bool:
+def _is_path(image: Any) -> TypeGuard[str | os.PathLike[str]]:
     return isinstance(image, str | os.PathLike)
 
 

@@ -31,7 +31,7 @@ def test_the_version_is_the_package_s(argument, cli):
     assert cli(argument).out == f"vitask {__version__}\n"
 
 
-@pytest.mark.parametrize(("verb", "hint"), [("trian", " Did you mean 'train'?"), ("xyz", ""), ("--config", "")])
+@pytest.mark.parametrize(("verb", "hint"), [("trian", " Did you mean 'train'?"), ("xyz", ""), ("--xyz", "")])
 def test_an_unknown_verb_is_refused_with_the_nearest(verb, hint, cli):
     ended = cli(verb)
     assert ended.refuses(2, f"unknown verb '{verb}'.{hint} There are train, doctor, evaluate, predict")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -78,3 +81,45 @@ def test_the_installed_package_works_in_an_empty_folder(installed, tmp_path):
     assert composed == "dermamnist 14"
     assert model == "ExemplarVLM"
     assert list(tmp_path.iterdir()) == []
+
+
+PLAIN = """
+import sys
+sys.modules["vitask"] = None  # cannot be imported
+{code}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_own_images_become_a_checkpoint_for_plain_transformers(installed, shapes, tmp_path):
+    shutil.copytree(shapes, tmp_path / "photos")
+    shutil.copy(shapes / "test/bar/1.png", tmp_path / "image.png")
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with_wheel, without = {**environment, "PYTHONPATH": str(installed)}, {**environment, "PYTHONPATH": ""}
+    seconds = {}
+
+    def run(name: str, *words: str, env: dict[str, str]) -> str:
+        started = time.perf_counter()
+        out = python(*words, cwd=tmp_path, env=env)
+        seconds[name] = time.perf_counter() - started
+        return out
+
+    data = ("data=image_folder", "data.root=photos", "data.modality=shape", "cache=cache")
+    brief = ("optim.epochs=1", "optim.lr=3e-4", "tsm.optim.epochs=1", "launch.device=cpu")
+    run("train", "-m", "vitask", "train", "stage=ep", *data, *brief, env=with_wheel)
+    (trained,) = (tmp_path / "runs/photos").glob("ep-*")
+    run("export", "-m", "vitask", "export", f"run={trained}", "out=merged", "device=cpu", env=with_wheel)
+    card = re.search(r"```python\n(.*?)\n```", (tmp_path / "merged/README.md").read_text(), re.DOTALL)[1]
+    found = run("plain transformers", "-c", PLAIN.format(code=card), env=without)
+    classify = (
+        "import json, sys, vitask; assert vitask.__file__.startswith(sys.argv[2]); "
+        "classifier = vitask.Classifier.from_pretrained(sys.argv[1], 'cpu'); "
+        "print(json.dumps(classifier.predict('image.png', exemplar=False)[0].probabilities))"
+    )
+    wanted = run("vitask", "-c", classify, str(trained), str(installed), env=with_wheel)
+    expected = json.loads(wanted.splitlines()[-1])
+    assert json.loads(found.splitlines()[-1].replace("'", '"')) == pytest.approx(expected, abs=1e-5)
+    assert len(expected) == 3
+    assert 0.34 < max(expected.values()) < 0.999, "neither all alike nor all in one"
+    print(", ".join(f"{name}: {each:.1f} s" for name, each in seconds.items()))

@@ -70,7 +70,7 @@ def two_ranks(small, tmp_path_factory) -> TwoRanks:
         text=True,
         timeout=1500,
     )
-    assert ended.returncode == 0, ended.stderr[-5000:]
+    assert ended.returncode == 0, ended.stderr[-12000:]
     rows = json.loads((folder / "cases.json").read_text())
     cases = {name: {"weights": load_file(folder / f"{name}.st"), "rows": rows[name]} for name in rows}
     main, other = (

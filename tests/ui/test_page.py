@@ -40,6 +40,11 @@ def tab(page):
         yield opened
 
 
+def complaints(tab: Tab) -> list[str]:
+    """All but one that Gradio's own upload makes of every page that it serves."""
+    return [text for text in tab.complaints if "Method not implemented." not in text]
+
+
 def shown(tab: Tab, column: int) -> dict[str, int]:
     """Percentages by label."""
     rows = tab.until(f"(found => found.length == 3 && found)({COLUMN % column})")
@@ -83,7 +88,7 @@ def test_examples_and_files_get_the_probabilities_of_every_model(tab, pipeline, 
         assert all(map(agree, found, wanted)), (image, found, wanted)
         said.append(found)
     assert said[0] != said[1] != said[2]
-    assert tab.complaints == []
+    assert complaints(tab) == []
 
 
 def test_the_tuned_model_talks_about_the_image(tab, pipeline, tmp_path):
@@ -97,4 +102,4 @@ def test_the_tuned_model_talks_about_the_image(tab, pipeline, tmp_path):
     text = tab.value("document.querySelector('#talk').innerText")
     assert "What is <b>this</b>?" in text
     assert tab.value("document.querySelectorAll('#talk b').length") == 0
-    assert tab.complaints == []
+    assert complaints(tab) == []

@@ -35,7 +35,7 @@ class Origins:
         if isinstance(value, Mapping):
             if value:
                 self.of.pop(key, None)
-            elif not self._below(key):
+            elif self._below(key) in ([], [key]):
                 self.of[key] = origin
             for name, inner in value.items():
                 self.set((*key, str(name)), inner, origin)

@@ -47,7 +47,7 @@ def crt_positions(
     """
     _check_options(tokens, label_tokens)
     positions = labels != ignore_index
-    if tokens == "branching":
+    if tokens == "branching" and label_tokens is not None:
         positions = positions & branching_mask(labels, label_tokens, ignore_index)
     if mask is None:
         return positions

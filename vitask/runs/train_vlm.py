@@ -24,7 +24,7 @@ from vitask.runs.identity import is_head
 from vitask.runs.tuned import describe
 from vitask.training.checkpoint import Checkpoints
 from vitask.training.loop import Loop
-from vitask.training.ranks import layer_classes
+from vitask.training.ranks import gather_parameters, layer_classes
 from vitask.training.recorder import Recorder
 from vitask.vlm.saving import save_vlm
 
@@ -57,6 +57,8 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     recorder = Recorder(run.path, accelerator, resume_from=loop.step)
     loop.run(recorder)
     recorder.finish()
+    if assembly.vlm.connector is not None:
+        gather_parameters(assembly.vlm.connector, frozen=True)  # saved in stage 2 as well, where it is frozen
     if accelerator.is_main_process:
         head = assembly.task.model.classifier if is_head(config) else None
         save_vlm(assembly.vlm, run.model, describe(config, assembly.questions), head=head)

@@ -20,7 +20,7 @@ from vitask.training.alerts import Alerts
 from vitask.training.checkpoint import Checkpoints, trainable_state
 from vitask.training.cost import CostMeter
 from vitask.training.preemption import Preemption, Stopped, leave_signals_to_the_parent
-from vitask.training.ranks import LostRank, gather_trainable, gathered, is_lost_rank, scattered, shard
+from vitask.training.ranks import LostRank, gather_parameters, gathered, is_lost_rank, scattered, shard
 from vitask.training.sampling import random_state, rank_share, restore_random_state
 from vitask.training.shares import Shares
 
@@ -165,7 +165,7 @@ class Loop:
                 raise
             raise LostRank(f"after step {self.step}: another rank ended, and this one stops with it") from error
         if self.sharded:
-            gather_trainable(self.bare_task)
+            gather_parameters(self.bare_task, frozen=False)
 
     def _train(self, recorder: Recorder) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -79,15 +79,18 @@ def gathered(value: Any) -> Any:
     return value.full_tensor() if _is_sharded(value) else value
 
 
-def gather_trainable(module: nn.Module) -> None:
-    """Put whole parameters in the place of the sharded ones that train, once training is over; all ranks must call it.
+def gather_parameters(module: nn.Module, *, frozen: bool) -> None:
+    """Put whole parameters in the place of sharded ones, once training is over; all ranks must call it.
 
-    What is frozen stays sharded: nobody saves it.
+    Args:
+        module: whose parameters.
+        frozen: whether those that do not train as well; of a base model nobody saves them, so they stay sharded.
     """
     for owner in module.modules():
         for name, parameter in owner.named_parameters(recurse=False):
-            if parameter.requires_grad and _is_sharded(parameter):
-                owner.register_parameter(name, nn.Parameter(gathered(parameter.detach()).cpu()))
+            if (frozen or parameter.requires_grad) and _is_sharded(parameter):
+                whole_one = nn.Parameter(gathered(parameter.detach()).cpu(), parameter.requires_grad)
+                owner.register_parameter(name, whole_one)
 
 
 def scattered(state: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
