@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from ..conftest import Ended
 from ..training.conftest import accelerator, fresh_accelerate, one_thread
+from .toy import trained
 
 __all__ = ["accelerator", "fresh_accelerate", "one_thread"]
 
@@ -91,3 +92,17 @@ def equal() -> Callable[..., None]:
     yield note
     width = max((len(name) for name, _, _ in table), default=0)
     print("\n" + "\n".join(f"| {name:<{width}} | {found:8.1e} | {allowed:6.0e} |" for name, found, allowed in table))
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory):
+    """`reference(accelerator, stage, **changes)`: a training in one process, done once for all tests."""
+    kept = {}
+
+    def get(accelerator, **changes):
+        key = str(sorted(changes.items()))
+        if key not in kept:
+            kept[key] = trained(tmp_path_factory.mktemp("one"), accelerator, **changes)
+        return kept[key]
+
+    return get

@@ -1,4 +1,4 @@
-"""Whole runs and their evaluations: on two ranks as on one, with caches as without, in batches of any size."""
+"""Two ranks do what one does, step by step and in whole runs; batches of any size and caches change nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vitask.training.sampling import rank_share
+from vitask.training.shares import Shares
+from vitask.training.vitask_data import NO_NEGATIVE
+
 from ..conftest import call
-from .test_steps import compare
+from .toy import build, compare, trained
+from .worker import CASES, RESUMED
 
 WEIGHTS, LOGGED = 1e-4, 2e-3
 SECOND_STAGE = 2e-3
@@ -144,3 +149,29 @@ def test_caches_change_nothing(own_pipeline, tmp_path, equal, name):
         weights = max((each - wanted["weights"][key]).abs().max().item() for key, each in found["weights"].items())
         equal(f"ep, {name}, {filled}", weights, allowed)
     assert all(torch.isfinite(each).all() for each in found["weights"].values())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_ranks(accelerator, reference, two_ranks, equal, case):
+    changes = {name: value for name, value in CASES[case].items() if name not in ("sharded", "micro_batch_size")}
+    compare(equal, f"two ranks: {case}", two_ranks.cases[case], reference(accelerator, **changes))
+
+
+def test_a_rank_without_valid_negative_is_among_the_cases():
+    """In the steps of the toy, one rank's samples have no negative while the other's do."""
+    _, data = build("crt", negatives="one-sided")
+    lonely = []
+    for epoch in range(2):
+        steps = Shares([0] * 10, [0] * 10).steps(7, seed=0, epoch=epoch)
+        for step in data.keys(epoch, steps):
+            shares = [[key[2] != NO_NEGATIVE for key in rank_share(step, rank, 2)] for rank in range(2)]
+            lonely.append(any(map(any, shares)) and not all(map(any, shares)))
+    assert any(lonely)
+
+
+@pytest.mark.parametrize("name", ["sharded again", "whole again"])
+def test_a_sharded_run_resumes_on_any_number_of_ranks(accelerator, reference, two_ranks, equal, name):
+    wanted = reference(accelerator, stage="crt")
+    alone = {key: value for key, value in RESUMED.items() if key != "sharded"}
+    found = two_ranks.cases.get(name) or trained(two_ranks.folder / name, accelerator, **alone)
+    compare(equal, f"interrupted while sharded, {name}", found, wanted)

@@ -100,3 +100,13 @@ def moved(stage: str, outcome: dict[str, Any]) -> float:
     """How far training moved the weights: what a difference has to be small against."""
     begun = build(stage)[0].state_dict()
     return max((tensor - begun[name]).abs().max().item() for name, tensor in outcome["weights"].items())
+
+
+WEIGHTS, LOGGED = 1e-6, 5e-5
+"""float32: what the order of summation may change of a weight, and of a logged loss or norm."""
+
+
+def compare(equal, name, one, other, weights=WEIGHTS, logged=LOGGED):
+    found = difference(one, other)
+    equal(f"{name}: weights", found[0], weights)
+    equal(f"{name}: log", found[1], logged)

@@ -51,7 +51,7 @@ MUTANTS = [
     ("crt", "crt", "return positions & mask", "return positions"),
     ("crt", "crt", "return positions & mask", "return positions & ~mask"),
     ("crt", "crt", "positions = positions & branching_mask", "positions = positions & ~branching_mask"),
-    ("crt", "crt", 'if tokens == "branching":', 'if tokens == "all":'),
+    ("crt", "crt", 'if tokens == "branching" and', 'if tokens == "all" and'),
     ("branching", "branching", "> 1 for t", "> 0 for t"),
     ("branching", "branching", "followers[label[:t]].add", "followers[label[:1]].add"),
     ("branching", "branching", "self.ignore_index and next(marks)", "self.ignore_index and not next(marks)"),

@@ -7,7 +7,8 @@ from functools import cache
 
 import pytest
 
-from vitask.config.compose import _keys, compose_config
+from vitask.config.compose import compose_config
+from vitask.config.keys import typed_keys
 from vitask.config.schema import Config
 from vitask.reporting.deviations import deviations, open_choices, parts_of
 from vitask.reporting.rules import CRT, DATA, OPTIM, RDA, TSM, VLM, value_of
@@ -210,7 +211,9 @@ SAID_AS_CHOICES = {
 def test_no_option_is_forgotten():
     """Whoever adds an option says here where a reader of a report learns of it."""
     known = SAID_OTHERWISE | STAND_IN_THE_SETTINGS | SAID_AS_CHOICES | {rule.key for rule in RULES}
-    leaves = {key for key in _keys("train") if not any(other.startswith(f"{key}.") for other in _keys("train"))}
+    leaves = {
+        key for key in typed_keys("train") if not any(other.startswith(f"{key}.") for other in typed_keys("train"))
+    }
     covered = {key for key in leaves if any(key == each or key.startswith(f"{each}.") for each in known)}
     assert leaves - covered == set()
     assert known - {".".join(key.split(".")[:depth]) for key in leaves for depth in (1, 2, 3, 4)} == set()

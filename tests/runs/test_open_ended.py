@@ -210,7 +210,7 @@ def test_samples_without_a_negative_are_counted_and_a_set_without_any_is_refused
     more = [f"data.path={same}", f"out={tmp_path}", "stage=vanilla", "stage.terms=[vanilla,crt]"]
     write(lambda n: "one" if n % 2 else "One.")
     assert cli("train", *options, *more).refuses(2, "no sample has another image with the same instruction")
-    write(lambda n: "two circles" if n == 0 else "one circle")
+    write(lambda n: "one red circle" if n % 2 else "one circle")
     ended = cli("train", *options, *more, "objective.crt.max_overlap=0.4", f"out={tmp_path}/b")
     assert ended.refuses(2, "token F1 below 0.4")
     train = [row for row in rows if row["split"] == "train"]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -203,29 +200,3 @@ def test_a_killed_run_takes_up_average_and_mixtures(small, tmp_path, monkeypatch
     found = run_into(tmp_path / "killed")
     assert found[1] == wanted[1]
     assert all(torch.equal(value, wanted[0][name]) for name, value in found[0].items())
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_two_ranks_train_the_tsm_of_one(cli, small, tmp_path):
-    """A model without batch statistics: same mixtures, same steps, same average."""
-    layout = "{img_size: 32, patch_size: 8, depth: 2, embed_dim: 32, num_heads: 2}"
-    vit = ["tsm=vit_base", "tsm.pretrained=false", "tsm.name=vit_tiny_patch16_224", f"tsm.model_args={layout}"]
-    vit += ["tsm.optim.name=sgd", "tsm.optim.lr=0.05"]
-    overrides = [word for word in small if word != "launch.device=cpu"]
-    run = trained(cli, tmp_path / "one", *overrides, *STRONG, *vit, "tsm.optim.micro_batch_size=2")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "vitask"]
-    ended = subprocess.run(
-        [sys.executable, *launcher, "train", "stage=tsm", *overrides, *STRONG, *vit, f"out={tmp_path / 'two'}"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    (other,) = (tmp_path / "two").glob("*/tsm-*")
-    before = untrained(*overrides, *vit)
-    moved = max((value - before[name]).abs().max().item() for name, value in weights(run).items())
-    assert moved > 1e-3
-    for name, value in weights(run).items():
-        torch.testing.assert_close(weights(other)[name], value, rtol=0, atol=1e-5)
