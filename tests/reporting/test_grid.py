@@ -74,3 +74,10 @@ def test_results_without_names_of_evaluations_are_of_the_test():
     found = GridResults({"0": {"x": [{"mode": "off", "accuracy": 0.5}, {"mode": "on", "accuracy": math.nan}]}})
     assert found.values(["x"], "accuracy") == {"0": 0.5}
     assert found.values(["x", "on"], "accuracy") == {}
+
+
+def test_the_tsm_is_that_of_the_rows_that_see_its_exemplars():
+    plain = {"mode": "off", "accuracy": 0.4, "tsm": {"accuracy": 0.8}}
+    seen = {"mode": "on", "accuracy": 0.7, "tsm": {"accuracy": 0.9}}
+    assert GridResults({"0": {"vanilla": [plain], "EP": [seen]}}).baseline("tsm", "accuracy") == [0.9]
+    assert GridResults({"0": {"vanilla": [plain]}}).baseline("tsm", "accuracy") == [0.8]

@@ -77,9 +77,12 @@ class GridResults:
         return right, wrong
 
     def baseline(self, mode: str, key: str, evaluation: str = EVALUATION, of_set: str | None = None) -> list[float]:
-        """Return a figure of the TSM or the majority class, which every row shares, by seed."""
+        """Return a figure of the TSM or the majority class, which every row shares, by seed.
+
+        A row that sees exemplars comes first: one that does not may be shared with a grid of another TSM.
+        """
         found: dict[str, float] = {}
-        for row in self.rows:
+        for row in sorted(self.rows, key=lambda row: not self.values([row, "on", evaluation], key, of_set=of_set)):
             found = {**self.values([row, mode, evaluation], key, of_set=of_set), **found}
         return [found[seed] for seed in self.seeds if seed in found]
 
