@@ -1,6 +1,6 @@
 """Write RESULTS.md: every grid of the paper and of the controls over five seeds on the embedded default.
 
-python scripts/results.py                           # about an hour and a half on two cores; what is finished is kept
+python scripts/results.py                           # some hours on two cores; what is finished is kept
 python scripts/results.py --medmnist ~/medmnist     # with the chest X-rays (pneumoniamnist.npz)
 python scripts/results.py --only table2 fig2        # these grids alone, those that are there are written up too
 """

@@ -68,7 +68,6 @@ def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
 
     Modes are `off` and `on` (without and with the exemplar) for a VLM, `untuned` for the VLM before it was tuned, `tsm`
     for a TSM run. With `probe` it is that alone. What was evaluated before is read, not repeated, unless `overwrite`.
-    Under torchrun each rank looks at its part of the images; the main one writes.
     Under torchrun each rank looks at its part of the images, and the main one writes.
 
     Raises:
