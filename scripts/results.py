@@ -13,12 +13,13 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from vitask.config.grid import compose_grid
 from vitask.reporting.results import results_page
 from vitask.runs.folder import read_json, write_text
 
 GRIDS = (
     "closed_set", "table1", "table2", "table3", "fig2", "fig3", "fig4", "fig5", "controls", "few", "long_tail",
-    "generation", "recommended",
+    "generation", "recommended", "recommended_parity", "recommended_size", "regimes", "crt_search",
 )  # fmt: skip
 ON_MEDMNIST = ("recommended_xray",)
 PACKAGES = ("torch", "transformers", "peft", "timm")
@@ -28,7 +29,7 @@ def main() -> None:
     """Run the grids that are asked for, then write up all that are there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where the runs go")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of grids that name fewer")
     parser.add_argument("--workers", type=int, default=2, help="seeds at a time")
     parser.add_argument("--only", nargs="*", help="names of grids; none: write up what is there")
     parser.add_argument("--medmnist", type=Path, help="the folder of pneumoniamnist.npz")
@@ -36,7 +37,8 @@ def main() -> None:
     asked = parser.parse_args()
     names = [*GRIDS, *(ON_MEDMNIST if asked.medmnist else ())]
     for name in names if asked.only is None else asked.only:
-        settings = [f"seeds={asked.seeds}".replace(" ", ""), f"workers={asked.workers}", f"out={asked.out}"]
+        seeds = max(compose_grid(name, [])[0].seeds, asked.seeds, key=len)
+        settings = [f"seeds={seeds}".replace(" ", ""), f"workers={asked.workers}", f"out={asked.out}"]
         settings += [f"data.root={asked.medmnist}"] if name in ON_MEDMNIST else []
         subprocess.run([sys.executable, "-m", "vitask", "ablate", name, *settings], check=True)
     found = {name: asked.out / "ablations" / name / "results.json" for name in (*GRIDS, *ON_MEDMNIST)}

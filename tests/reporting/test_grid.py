@@ -81,3 +81,14 @@ def test_the_tsm_is_that_of_the_rows_that_see_its_exemplars():
     seen = {"mode": "on", "accuracy": 0.7, "tsm": {"accuracy": 0.9}}
     assert GridResults({"0": {"vanilla": [plain], "EP": [seen]}}).baseline("tsm", "accuracy") == [0.9]
     assert GridResults({"0": {"vanilla": [plain]}}).baseline("tsm", "accuracy") == [0.8]
+
+
+def test_conditions_are_those_of_every_row():
+    def row(**conditions) -> list[dict]:
+        return [{**metrics("off", accuracy=0.5), "conditions": conditions}]
+
+    one = GridResults({"0": {"a": row(noise="40 %", seed="0"), "b": row(noise="40 %", seed="1")}})
+    assert (one.conditions, one.same_data) == ({"noise": "40 %"}, False)
+    two = GridResults({"0": {"a": row(noise="40 %"), "b": row(noise="40 %")}, "1": {"a": row(), "b": row()}})
+    assert (two.conditions, two.same_data) == ({"noise": "40 %"}, True)
+    assert not GridResults({"0": {"a": row(), "b": row(noise="40 %")}}).same_data

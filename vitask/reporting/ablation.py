@@ -35,7 +35,7 @@ def ablation_table(grid: Mapping[str, Any], results: Mapping[str, Any]) -> str:
 def figures_table(grid: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     """Lay out the figures of a grid as Markdown, and under what conditions they were measured (`ablation_table`)."""
     found = GridResults(results)
-    conditions = [f"- {name}: {text}" for name, text in found.first["conditions"].items()]
+    conditions = [f"- {name}: {text}" for name, text in found.conditions.items()]
     layout = LAYOUTS["rows" if grid.get("layout") == "sets" and not found.sets else grid.get("layout", "rows")]
     parts = [
         f"Mean ± standard deviation over seeds {', '.join(found.seeds)}."
@@ -85,7 +85,7 @@ def _by_axis(found: GridResults, place: Sequence[str], key: str) -> dict[str, fl
 
 
 def _by_row(found: GridResults, columns: Mapping[str, str]) -> str:
-    """A row a row, the TSM and the majority class first; a column an evaluation, mode and figure."""
+    """A row a row, a TSM and majority class that all rows share first; a column an evaluation, mode and figure."""
     places = [(evaluation, mode) for evaluation, mode in found.places if mode != "tsm"] or found.places
     cells = [(evaluation, mode, name, key) for evaluation, mode in places for name, key in columns.items()]
     filled = [
@@ -99,7 +99,7 @@ def _by_row(found: GridResults, columns: Mapping[str, str]) -> str:
     ]
     own = {evaluation: next(mode for e, mode in places if e == evaluation) for evaluation, _ in places}
     body = []
-    for title, baseline in (("TSM", "tsm"), ("majority class", "majority")):
+    for title, baseline in (("TSM", "tsm"), ("majority class", "majority")) if found.same_data else ():
         line = [
             _spread(found.baseline(baseline, key, evaluation)) if own[evaluation] == mode else ""
             for evaluation, mode, _, key in filled

@@ -34,6 +34,18 @@ class GridResults:
         return self.results[self.seeds[0]][self.rows[0]][0]
 
     @property
+    def conditions(self) -> dict[str, str]:
+        """What holds for every row, by title; seeds are those of the first seed."""
+        first, *others = self._conditions()
+        return {title: text for title, text in first.items() if all(other.get(title) == text for other in others)}
+
+    @property
+    def same_data(self) -> bool:
+        """Whether every row had the same data, so that one TSM and one majority class stand for all."""
+        first, *others = self._conditions()
+        return all(other == first for other in others)
+
+    @property
     def places(self) -> list[tuple[str, str]]:
         """Every evaluation and mode that some row has, in order."""
         return sorted(
@@ -85,6 +97,10 @@ class GridResults:
         for row in sorted(self.rows, key=lambda row: not self.values([row, "on", evaluation], key, of_set=of_set)):
             found = {**self.values([row, mode, evaluation], key, of_set=of_set), **found}
         return [found[seed] for seed in self.seeds if seed in found]
+
+    def _conditions(self) -> list[Mapping[str, str]]:
+        """Each row's, of what was evaluated first."""
+        return [several[0]["conditions"] for several in self.results[self.seeds[0]].values()]
 
     def _at(self, place: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Every seed's metrics of a place; a figure that stands inside others is looked for in all modes."""
