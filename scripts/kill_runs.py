@@ -1,7 +1,8 @@
 """Kill training runs at random moments, resume each, and compare what it leaves with a run that nobody disturbed.
 
-Every stage takes its turn: `python scripts/kill_runs.py --kills 50`. A run is a fork of this process, which has
-imported everything before, so that a kill costs the run itself and no more. Ends with 1 if anything differs.
+Every stage takes its turn, on one rank and on two: `python scripts/kill_runs.py --kills 50`. A rank is a fork of this
+process, which has imported everything before, so that a kill costs the run itself and no more. Of two ranks one is
+killed, then the other. Ends with 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import statistics
 import sys
 import tempfile
@@ -32,13 +34,24 @@ BASE = (
     "tsm.optim.batch_size=16",
 )  # fmt: skip
 VARIANTS = {
-    "tsm": ("stage=tsm",),
     "tsm, averaged and mixed": ("stage=tsm", "tsm.ema=0.9", "tsm.mixup=0.4", "tsm.cutmix=1"),
-    "vanilla": ("stage=vanilla",),
     "ep": ("stage=ep", "objective.csa=1"),
     "crt, negatives of the data set": ("stage=crt",),
+    "tsm": ("stage=tsm",),
+    "vanilla": ("stage=vanilla",),
     "crt, negatives of the batch": ("stage=crt", "objective.crt.negatives=batch"),
+    "crt, two ranks": ("stage=crt",),
+    "ep, two ranks that share the model": ("stage=ep", "launch.shard=true"),
 }
+"""By name, overrides; what has two ranks in its name runs on two."""
+
+
+@dataclass
+class Started:
+    """The processes of a run, a rank each, and a pipe that says when it took its first step."""
+
+    ranks: list[int]
+    reader: int
 
 
 @dataclass
@@ -46,6 +59,7 @@ class Variant:
     """One kind of run: how it is started, what is there before, how long it takes, and what it leaves."""
 
     words: list[str]
+    ranks: int
     folder: Path
     seconds: float = 0.0
     left: dict = field(default_factory=dict)
@@ -61,10 +75,12 @@ def main() -> int:
     draw = random.Random(asked.seed)
     began, resumes, different = time.perf_counter(), [], []
     with tempfile.TemporaryDirectory() as scratch:
-        variants = {name: prepare(name, Path(scratch)) for name in VARIANTS}
+        variants: dict[str, Variant] = {}
         number = early = 0
         while number < asked.kills:
-            name = list(variants)[number % len(variants)]
+            name = list(VARIANTS)[number % len(VARIANTS)]
+            if name not in variants:
+                variants[name] = prepare(name, Path(scratch))
             found = kill_and_resume(variants[name], Path(scratch) / "killed", draw)
             if found is None:  # it had ended before the kill came
                 continue
@@ -89,14 +105,15 @@ def prepare(name: str, scratch: Path) -> Variant:
     """Train the stages that a variant starts from, then the undisturbed run beside them."""
     folder = scratch / name.replace(" ", "-")
     words = ["train", *BASE, f"cache={scratch / 'cache'}", *VARIANTS[name], f"out={folder}"]
-    wait(start(words))
+    variant = Variant(words, 2 if "two ranks" in name else 1, folder)
+    wait(start(words, variant.ranks))
     (run,) = folder.glob(f"digits/{VARIANTS[name][0].partition('=')[2]}-*")
-    left = what_is_left(run)
+    variant.left = what_is_left(run)
     shutil.rmtree(run)
     began = time.perf_counter()
-    wait(start(words))
-    variant = Variant(words, folder, time.perf_counter() - began, left)
-    if what_is_left(run) != left:
+    wait(start(words, variant.ranks))
+    variant.seconds = time.perf_counter() - began
+    if what_is_left(run) != variant.left:
         raise SystemExit(f"{name}: two undisturbed runs differ")
     shutil.rmtree(run)
     return variant
@@ -109,28 +126,44 @@ def kill_and_resume(variant: Variant, folder: Path, draw: random.Random) -> dict
     before = set(folder.glob("*/*"))
     words = [*variant.words[:-1], f"out={folder}"]
     moment = draw.uniform(0, variant.seconds)
-    process, _ = start(words)
+    started = start(words, variant.ranks)
     time.sleep(moment)
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
+    for process in draw.sample(started.ranks, variant.ranks):
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+    os.close(started.reader)
     made = set(folder.glob("*/*")) - before
     if any((run / "summary.json").exists() for run in made):
         return None
     steps = max((int(path.name[5:]) for run in made for path in run.glob("checkpoints/step-????????")), default=0)
     began = time.perf_counter()
-    resumed = wait(start(words))
+    resumed = wait(start(words, variant.ranks))
     (run,) = set(folder.glob("*/*")) - before
     return {"moment": moment, "steps": steps, "resume": resumed - began, "left": what_is_left(run)}
 
 
-def start(words: list[str]) -> tuple[int, int]:
-    """Fork a run; return its process and a pipe that says when it took its first step."""
+def start(words: list[str], ranks: int) -> Started:
+    """Fork the ranks of a run."""
     reader, writer = os.pipe()
-    process = os.fork()
-    if process:
-        os.close(writer)
-        return process, reader
-    os.close(reader)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    processes = []
+    for rank in range(ranks):
+        process = os.fork()
+        if not process:
+            os.close(reader)
+            if ranks > 1:
+                place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
+                os.environ.update({name: str(value) for name, value in place.items()}, MASTER_ADDR="127.0.0.1")
+            run_to_the_end(words, writer)
+        processes.append(process)
+    os.close(writer)
+    return Started(processes, reader)
+
+
+def run_to_the_end(words: list[str], writer: int) -> None:
+    """Be a rank, write the moments of its steps into a pipe, and end."""
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     first, code = Loop._optimise, 0
@@ -151,14 +184,14 @@ def start(words: list[str]) -> tuple[int, int]:
     os._exit(code or 0)
 
 
-def wait(started: tuple[int, int]) -> float:
+def wait(started: Started) -> float:
     """Wait for a run to end well; return the moment of its first step, or of its end if it took none."""
-    process, reader = started
-    with os.fdopen(reader) as pipe:
+    with os.fdopen(started.reader) as pipe:
         moments = pipe.read().split()
-    _, status = os.waitpid(process, 0)
-    if status:
-        raise SystemExit(f"a run failed with status {status}")
+    for process in started.ranks:
+        _, status = os.waitpid(process, 0)
+        if status:
+            raise SystemExit(f"a run failed with status {status}")
     return float(moments[0]) if moments else time.perf_counter()
 
 

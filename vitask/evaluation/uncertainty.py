@@ -17,6 +17,7 @@ SEED = 0
 RESAMPLES, PAIRED_RESAMPLES = 1000, 10_000
 VALUES = 1 << 20
 """Counts held at once; more would not fit a processor's cache."""
+Parts = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 def bootstrap_intervals(predictions: Predictions, resamples: int = RESAMPLES) -> dict[str, list[float]]:
@@ -38,9 +39,7 @@ def bootstrap_intervals(predictions: Predictions, resamples: int = RESAMPLES) ->
     return {name: percentile_interval(values) for name, values in found.items()}
 
 
-def bootstrap_ratios(
-    parts: Mapping[str, tuple[np.ndarray, np.ndarray]], resamples: int = RESAMPLES
-) -> dict[str, list[float]]:
+def bootstrap_ratios(parts: Parts, resamples: int = RESAMPLES) -> dict[str, list[float]]:
     """Return 95 % percentile intervals of ratios of sums over samples, of means for one, from the same draws as above.
 
     Args:
@@ -82,13 +81,48 @@ def paired_bootstrap(own: Predictions, base: Predictions, resamples: int = PAIRE
     results = {}
     for name in ("accuracy", "macro_f1"):
         difference, *gains = first[name] - second[name]
-        tail = min(np.less_equal(gains, 0).sum(), np.greater_equal(gains, 0).sum())
-        results[name] = {
-            "difference": float(difference),
-            "interval": percentile_interval(np.array(gains)) if samples > 1 else [math.nan, math.nan],
-            "p": float(min(1.0, 2 * (tail + 1) / (resamples + 1))),
-        }
+        results[name] = _paired(float(difference), np.array(gains), samples)
     return results
+
+
+def paired_ratios(own: Parts, base: Parts, resamples: int = PAIRED_RESAMPLES) -> dict[str, Any]:
+    """Compare ratios of sums over the same samples, see `bootstrap_ratios`; each draw takes the same samples of both.
+
+    Args:
+        own: by name what each sample adds above and below the line.
+        base: the same of the other model.
+        resamples: how many times the samples are drawn.
+
+    Returns:
+        By name what `paired_bootstrap` says of a figure. Draws in which a ratio is not defined are left out.
+
+    Example:
+        >>> one = np.ones(5)
+        >>> paired_ratios({"exact_match": (one, one)}, {"exact_match": (0 * one, one)}, 99)
+        {'exact_match': {'difference': 1.0, 'interval': [1.0, 1.0], 'p': 0.02}}
+    """
+    samples = len(next(iter(own.values()))[0])
+    gains: dict[str, list[np.ndarray]] = {name: [] for name in own}
+    for counts in _draws(samples, resamples):
+        for name in own:
+            one, other = (_share(*(counts.astype(np.float64) @ part for part in side[name])) for side in (own, base))
+            gains[name].append(one - other)
+    results = {}
+    for name, drawn in gains.items():
+        one, other = (_share(*(part.sum(keepdims=True) for part in side[name])) for side in (own, base))
+        results[name] = _paired((one - other).item(), np.concatenate(drawn), samples)
+    return results
+
+
+def _paired(difference: float, gains: np.ndarray, samples: int) -> dict[str, Any]:
+    """What the draws of a difference say of it."""
+    gains = gains[~np.isnan(gains)]
+    tail = min(np.less_equal(gains, 0).sum(), np.greater_equal(gains, 0).sum())
+    return {
+        "difference": difference,
+        "interval": percentile_interval(gains) if samples > 1 else [math.nan, math.nan],
+        "p": float(min(1.0, 2 * (tail + 1) / (len(gains) + 1))),
+    }
 
 
 def mcnemar(own_right: np.ndarray, base_right: np.ndarray) -> dict[str, float]:

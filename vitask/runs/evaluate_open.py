@@ -124,17 +124,19 @@ class OpenEvaluation:
         return found
 
     def _csv(self) -> str:
-        """The CSV: what was asked, what is right, its likelihood and place, and what was answered."""
+        """The CSV: what was asked of which image, what is right, its likelihood and place, and what was answered."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         generated = ["text", "exact_match", "token_f1"] if self.texts else []
-        writer.writerow(["id", "instruction", "response", "log_likelihood", "place", "rivals", *generated])
+        read = ["log_likelihood", "tokens", "place", "rivals"]
+        writer.writerow(["id", "image", "instruction", "response", *read, *generated])
         right = self._of_texts(self.texts) if self.texts else {}
-        for row, (name, asked) in enumerate(zip(self.rows["id"], self.rows["instruction"], strict=True)):
+        columns = (self.rows[name] for name in ("id", "picture", "instruction"))
+        for row, names in enumerate(zip(*columns, strict=True)):
             place = "" if math.isnan(self.places[row]) else f"{self.places[row]:g}"
             said = [self.texts[row], *(f"{above[row]:g}" for above, _ in right.values())] if self.texts else []
-            figures = [f"{self.own[row]:.6f}", place, len(self.rivals[row])]
-            writer.writerow([name, asked, self.truths[row], *figures, *said])
+            figures = [f"{self.own[row]:.6f}", self.tokens[row], place, len(self.rivals[row])]
+            writer.writerow([*names, self.truths[row], *figures, *said])
         return out.getvalue()
 
 
