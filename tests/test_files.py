@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from vitask.files import (
@@ -16,6 +17,7 @@ from vitask.files import (
     remove_leftovers,
     tensors_digest,
     write_tensors,
+    written,
 )
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64]
@@ -195,3 +197,27 @@ def test_a_folder_that_could_not_be_filled_leaves_the_earlier_one(error, tmp_pat
         fail()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (tmp_path / "model/labels.txt").read_text() == "old"
+
+
+class TestWritten:
+    @pytest.mark.parametrize(
+        ("error", "number", "said"),
+        [
+            (OSError(errno.ENOSPC, "No space left on device"), errno.ENOSPC, "No space left on device"),
+            (SafetensorError("I/O error: No space left on device (os error 28)"), 28, "No space left on device"),
+            (SafetensorError("of another kind"), errno.EIO, "of another kind"),
+        ],
+    )
+    def test_an_error_has_a_number_and_names_the_file(self, error, number, said):
+        with pytest.raises(OSError, match=said) as raised, written(Path("a/model")):
+            raise error
+        assert (raised.value.errno, raised.value.filename) == (number, "a/model")
+
+    def test_a_file_that_is_named_stays(self):
+        with pytest.raises(FileNotFoundError) as raised, written(Path("a/model")):
+            raise FileNotFoundError(errno.ENOENT, "No such file", "b")
+        assert raised.value.filename == "b"
+
+    def test_an_error_that_is_not_the_system_s_keeps_its_words(self):
+        with pytest.raises(OSError, match=r"^a text alone$"), written(Path("a/model")):
+            raise OSError("a text alone")

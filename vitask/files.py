@@ -6,9 +6,11 @@ piece by piece, then the sha256 of all that as one more tensor, by which a damag
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +19,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,10 +41,10 @@ def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with written(path):
+            write(temporary)
+            flush(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -58,7 +60,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary, earlier = (path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp") for _ in range(2))
     temporary.mkdir(parents=True)
     try:
-        yield temporary
+        with written(path):
+            yield temporary
         if path.exists():
             path.rename(earlier)
         try:
@@ -70,6 +73,35 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     finally:
         for folder in (temporary, earlier):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Let an error in writing be an `OSError` with a file: the system's may lack one, safetensors raises its own.
+
+    Example:
+        >>> with written(Path("model")):
+        ...     save_file(tensors, "model/weights.safetensors")
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number) if found else str(error), str(path)) from error
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def flush(path: Path) -> None:
+    """Let the system write a file, or the names in a folder, to the disk now."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_leftovers(folder: Path, name: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,11 @@ def bad(words: str, code: int, *texts: str, spoil: Callable[..., None] = lambda 
 
 
 def content(folder: Path) -> dict[str, str]:
-    """What is in a folder: a digest of every file."""
+    """What is in a folder: a digest of every file; a folder without files is nothing."""
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
 
 
@@ -43,6 +45,13 @@ def check(case: Case, cli, folder: Path, **places) -> None:
     words = [word.format(**places) if "{" in word else word for word in case.words.split(" | ")]
     assert cli(*words).refuses(case.code, *case.texts)
     assert content(folder) == before
+
+
+def check_run(case: Case, cli, runs: Mapping[str, Any]) -> None:
+    """The same for a case about the runs of a pipeline; `{settings}` are the overrides that find them."""
+    case.spoil(runs)
+    words = case.words.replace("{settings}", runs["settings"]).removesuffix(" | ")
+    check(bad(words, case.code, *case.texts), cli, runs["tmp"], **runs)
 
 
 def write(name: str, data: bytes | str) -> Callable[[Path], None]:

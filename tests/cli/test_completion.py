@@ -86,7 +86,10 @@ def test_zsh_reads_its_script(tmp_path):
         ("vitask config eva", ["evaluate"]),
         ("vitask config evaluate pro", ["probe="]),
         ("vitask config stage=ep tag", ["tag="]),
-        ("vitask config ablate rec", ["recommended", "recommended_xray"]),
+        (
+            "vitask config ablate rec",
+            ["recommended", "recommended_pairs", "recommended_parity", "recommended_size", "recommended_xray"],
+        ),
         ("vitask completion ", ["bash", "zsh"]),
         ("vitask completion bash ", []),
     ],

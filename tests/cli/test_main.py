@@ -81,7 +81,8 @@ def test_a_verb_without_arguments_that_needs_some_shows_help(cli):
         (VitaskError("broken file"), 1, "vitask: broken file\n"),
         (KeyboardInterrupt(), 130, "vitask: interrupted; the same command resumes from the last checkpoint\n"),
         (FileNotFoundError(2, "No such file or directory", "a/b"), 1, "vitask: a/b: No such file or directory\n"),
-        (PermissionError(13, "Permission denied", "a/b"), 1, "vitask: a/b: Permission denied\n"),
+        (PermissionError(13, "No", "a/b"), 1, "vitask: a/b: No; see to its permissions, or name another place\n"),
+        (OSError(28, "Disk full", "a/b"), 1, "vitask: a/b: Disk full; make room, then give the same command again\n"),
     ],
 )
 def test_what_goes_wrong_ends_in_one_line_and_a_code(error, code, said, cli, monkeypatch):

@@ -17,6 +17,7 @@ from vitask.evaluation.uncertainty import (
     bootstrap_intervals,
     mcnemar,
     paired_bootstrap,
+    paired_ratios,
     percentile_interval,
     weighted_figures,
 )
@@ -170,6 +171,30 @@ def test_a_model_that_is_always_better_has_the_smallest_p_that_the_draws_allow()
     truth = np.eye(2, dtype=bool)[[0, 1] * 20]
     found = paired_bootstrap(Predictions(truth, truth, False), Predictions(truth, ~truth, False), resamples=999)
     assert found["accuracy"] == {"difference": 1.0, "interval": [1.0, 1.0], "p": 2 / 1000}
+
+
+def test_paired_ratios_are_the_bootstrap_of_the_differences_of_pooled_means():
+    """Images with several questions each, drawn as a whole, against scipy on the images."""
+    rng = np.random.default_rng(3)
+    counts = rng.integers(1, 6, 40).astype(float)
+    sums = [rng.binomial(counts.astype(int), share).astype(float) for share in (0.7, 0.45)]
+    found = paired_ratios({"x": (sums[0], counts)}, {"x": (sums[1], counts)})["x"]
+    assert found["difference"] == pytest.approx(sums[0].sum() / counts.sum() - sums[1].sum() / counts.sum())
+
+    def difference(rows, axis=-1):
+        return (sums[0][rows].sum(axis) - sums[1][rows].sum(axis)) / counts[rows].sum(axis)
+
+    expected = bootstrap((np.arange(40),), difference, n_resamples=10_000, method="percentile", rng=0)
+    assert found["interval"] == pytest.approx(expected.confidence_interval, abs=0.01)
+    tail = min((expected.bootstrap_distribution <= 0).mean(), (expected.bootstrap_distribution >= 0).mean())
+    assert found["p"] == pytest.approx(2 * tail, abs=0.005)
+
+
+def test_paired_ratios_leave_out_draws_in_which_nothing_was_counted():
+    below = np.array([0.0, 0.0, 1.0])
+    found = paired_ratios({"x": (below, below)}, {"x": (0 * below, below)}, 200)["x"]
+    assert (found["difference"], found["interval"]) == (1.0, [1.0, 1.0])
+    assert 2 / 201 < found["p"] < 2 / 100
 
 
 @pytest.mark.parametrize(("only_own", "only_base"), [(0, 0), (1, 0), (5, 0), (1, 6), (4, 4), (3, 9)])

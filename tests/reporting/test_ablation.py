@@ -129,3 +129,18 @@ def test_effects_stand_below_the_table():
     text = ablation_table({**GRID, "effects": {"RDA": effect}}, results())
     assert cells(text.split("Effects, paired by seed:")[1])[2][:3] == ["RDA", "accuracy", "+0.093"]
     assert "Effects" not in ablation_table({**GRID, "effects": {"RDA": effect}}, results(seeds=1))
+
+
+def test_a_grid_of_answers_in_words_shows_their_figures():
+    def measured(exact: float) -> dict:
+        frame = {"mode": "off", "split": "test", "samples": 4, "conditions": {}, "by_instruction": {}}
+        figures = {"rank_accuracy": exact / 2, "generated": {"exact_match": exact}, "majority": {"exact_match": 0.25}}
+        return {**frame, **figures}
+
+    grid = {"title": "words", "conditions": "", "references": ["a"], "columns": {"accuracy": "accuracy"}}
+    results = {seed: {"a": [measured(0.5 + n)], "b": [measured(0.7 + n)]} for seed, n in (("0", 0.0), ("1", 0.1))}
+    found = cells(ablation_table(grid, results))
+    assert found[0][1:] == ["w/o EP, exact match", "w/o EP, ranked first"]
+    assert found[2][:2] == ["commonest response", "0.250 ± 0.000"]
+    assert found[4] == ["b", "0.750 ± 0.071", "0.375 ± 0.035"]
+    assert found[-1][1].startswith("+0.200"), "the difference from the reference row"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import doctest
+import itertools
 import json
 import math
 
@@ -69,6 +70,51 @@ def test_the_other_way_round_only_the_sign_changes(tmp_path):
         assert back[name]["interval"] == pytest.approx([-end for end in reversed(there[name]["interval"])])
         assert back[name]["p"] == there[name]["p"]
     assert back["mcnemar"]["p"] == there["mcnemar"]["p"]
+
+
+def write_words(folder, right, rivals=3, images=(0, 0, 1, 1, 2, 2, 3, 3)):
+    """The folder of an evaluation of answers in words; two questions an image."""
+    folder.mkdir()
+    (folder / "metrics.json").write_text("{}")
+    columns = ["id", "image", "instruction", "response", "log_likelihood", "tokens", "place", "rivals"]
+    columns += ["text", "exact_match", "token_f1"]
+    with (folder / "predictions.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(columns)
+        for number, (image, hit) in enumerate(zip(images, right, strict=True)):
+            place = "" if number == 7 else 1 if hit else 2
+            said = [place, rivals, "red" if hit else "", hit, hit]
+            rows.writerow([f"{number}#1", f"{image}.png", "What color?", "red", -1.0 - (1 - hit), 2, *said])
+    return read_answers(folder)
+
+
+def test_answers_in_words_are_compared_over_images(tmp_path):
+    base, own = [1, 0, 0, 0, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1, 0, 0]
+    a, b = write_words(tmp_path / "a", base), write_words(tmp_path / "b", own)
+    found = compare_answers(a, b)
+    assert (found["samples"], found["images"], found["right"]) == (8, 4, {"only_base": 0, "only_own": 3})
+    exact, ranked, likely = (found[name] for name in ("exact_match", "rank_accuracy", "log_likelihood"))
+    assert (exact["base"], exact["own"], exact["difference"]) == (3 / 8, 6 / 8, 3 / 8)
+    assert (ranked["base"], ranked["own"]) == (3 / 7, 6 / 7)
+    assert (likely["base"], likely["own"]) == (-13 / 16, -10 / 16)
+    drawn = np.array(list(itertools.product(range(4), repeat=4)))
+    gains = np.array([1, 2, 0, 0])[drawn].sum(1) / 8
+    assert exact["interval"] == pytest.approx(np.quantile(gains, [0.025, 0.975]), abs=0.01)
+    table = cells(samples_table("test", {"": found}))
+    assert [row[0] for row in table[2:]] == ["exact match", "token F1", "ranked first", "log-likelihood a token"]
+    assert table[2][-2:] == ["0", "3"]
+    both = compare_seeds([found, compare_answers(b, b)])
+    assert both["exact_match"]["difference"] == pytest.approx(3 / 16)
+    assert cells(seeds_table("test", {"": both}))[2][0] == "exact match"
+
+
+def test_answers_in_words_are_refused_beside_labels_and_beside_other_rivals(tmp_path):
+    right = [1, 0] * 4
+    a = write_words(tmp_path / "a", right)
+    with pytest.raises(VitaskError, match=r"the number of rivals is '3' in .* and '5' in"):
+        compare_answers(a, write_words(tmp_path / "b", right, rivals=5))
+    with pytest.raises(VitaskError, match="do not have the same labels"):
+        compare_answers(a, write(tmp_path / "c", BASE))
 
 
 def test_label_sets_are_read_as_the_evaluation_says(tmp_path):

@@ -65,5 +65,5 @@ def test_over_seeds_runs_of_one_seed_are_paired(small, cli, tmp_path):
 
 def test_runs_that_cannot_be_compared(pipeline, cli, tmp_path):
     vanilla = pipeline.run("vanilla")
-    assert cli("compare", vanilla, tmp_path / "absent", "exemplar=on").refuses(2, "was trained without exemplar")
+    assert cli("compare", vanilla, pipeline.run("ep"), "exemplar=on").refuses(2, "was trained without exemplar")
     assert cli("compare", tmp_path / "absent", vanilla).refuses(2, "no run there")

@@ -103,6 +103,9 @@ def test_a_loss_that_is_not_finite_is_wrong_and_time_is_estimated():
     assert "not finite: rda" in step_finding("ep", step, optim, 100).text
     fine = step_finding("ep", Step(0.5, 4, {"loss": 1.0}, None, 1, 2, 3), optim, 100)
     assert "100 steps of 1.50 s: about 2 min" in fine.text
+    few = step_finding("tsm", Step(0.5, 4, {"loss": 1.0}, None, 1, 2, 3), optim, 12)
+    assert (fine.state, few.state) == ("ok", "note")
+    assert "no better than chance, take more (tsm.optim.epochs)" in few.text
 
 
 def test_disks_are_looked_at(tmp_path, monkeypatch):

@@ -321,7 +321,17 @@ def test_greedy_generation_settings_lose_what_has_no_effect():
 def test_probabilities_that_are_no_numbers_are_a_difference():
     samples = type("Samples", (), {"count": 2, "source": "images"})()
     rows = torch.tensor([[0.5, 0.5], [float("nan"), 1.0]])
+    said = check.Said([rows], [])
     with pytest.raises(vitask.VitaskError, match="1 of 2 answers have other label probabilities"):
-        check.compare([rows], [rows], torch.float32, samples, "without exemplar", 3)
-    near = rows[:1] + torch.tensor([[9e-6, -9e-6]])
-    assert check.compare([rows[:1]], [near], torch.float32, samples, "", 3).difference == pytest.approx(9e-6, rel=0.01)
+        check.compare(said, said, torch.float32, samples, "without exemplar", 3)
+    near = check.Said([rows[:1] + torch.tensor([[9e-6, -9e-6]])], [])
+    found = check.compare(check.Said([rows[:1]], []), near, torch.float32, samples, "", 3)
+    assert found.difference == pytest.approx(9e-6, rel=0.01)
+
+
+def test_another_answer_in_words_is_refused_and_in_half_precision_counted():
+    samples = type("Samples", (), {"count": 2, "source": "questions"})()
+    was, now = (check.Said([torch.ones(1, 3)], ["red", last]) for last in ("blue", "a blue circle"))
+    with pytest.raises(vitask.VitaskError, match=r"1 of 2 greedy answers are not the run's own.*'a blue circle', was"):
+        check.compare(was, now, torch.float32, samples, "without exemplar", 3)
+    assert "1 of 2 greedy answers are the same" in str(check.compare(was, now, torch.bfloat16, samples, "", 3))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -15,42 +13,15 @@ import pytest
 from vitask.data import comparable, load_instruction_task, token_f1
 from vitask.runs.evaluate_open import draw_rivals
 
-from ..conftest import call
 
-SCRIPT = Path(__file__).parents[2] / "scripts/shape_questions.py"
+@pytest.fixture(scope="module")
+def options(words) -> tuple[str, ...]:
+    return words
 
 
 @pytest.fixture(scope="module")
-def questions(tmp_path_factory) -> Path:
-    """Forty pictures with five or so questions each."""
-    folder = tmp_path_factory.mktemp("questions")
-    subprocess.run([sys.executable, SCRIPT, "--out", folder, "--pictures", "40"], check=True, capture_output=True)
-    return folder / "questions.jsonl"
-
-
-@pytest.fixture(scope="module")
-def options(questions, tmp_path_factory) -> tuple[str, ...]:
-    return (
-        "data=instructions",
-        f"data.path={questions}",
-        f"cache={tmp_path_factory.mktemp('cache')}",
-        "tsm.tune=none",
-        "optim.epochs=1",
-        "optim.batch_size=64",
-        "logger.every=1",
-        "launch.device=cpu",
-    )
-
-
-@pytest.fixture(scope="module")
-def trained(options, tmp_path_factory) -> dict[str, Path]:
-    """All stages, CRT's negatives drawn from the whole set and different by half of their words."""
-    out = tmp_path_factory.mktemp("runs")
-    ended = call(["train", *options, f"out={out}", "objective.crt.negatives=dataset", "objective.crt.max_overlap=0.5"])
-    assert ended.code == 0, ended
-    runs = {path.name.split("-")[0]: path for path in (out / "questions").iterdir()}
-    assert set(runs) == {"tsm", "vanilla", "ep", "crt"}
-    return {**runs, "out": out}
+def trained(word_runs) -> dict[str, Path]:
+    return word_runs
 
 
 @pytest.fixture
@@ -146,11 +117,8 @@ def test_predict_answers_an_instruction(trained, questions, cli):
 @pytest.mark.parametrize(
     ("verb", "said"),
     [
-        (["compare", "{crt}", "{vanilla}"], "answers in words"),
-        (["export", "run={crt}"], "answers in words"),
         (["evaluate", "run={crt}", "contrast=1"], "chooses among labels"),
         (["evaluate", "run={tsm}"], "without a head"),
-        (["report", "{crt}"], "answers in words"),
     ],
 )
 def test_what_is_made_of_labels_is_refused(verb, said, trained, cli):

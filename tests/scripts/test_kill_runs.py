@@ -26,6 +26,7 @@ def test_killed_runs_end_bit_for_bit_like_undisturbed_ones():
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
     last = ended.stdout.splitlines()[-1]
     assert re.match(
-        rf"{kills} kills over {min(kills, 8)} kinds of runs, \d+ of them before the first checkpoint: {kills} ended", last
+        rf"{kills} kills over {min(kills, 8)} kinds of runs, \d+ of them before the first checkpoint: {kills} ended",
+        last,
     )
     print(last)

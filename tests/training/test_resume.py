@@ -87,7 +87,7 @@ def test_killed_while_validating(tmp_path, accelerator, epoch, save_every):
     assert_same(tmp_path, accelerator, save_every, interrupted=Interrupted, stop_in_epoch=epoch)
 
 
-@pytest.mark.parametrize("where", ["save_file", "save", "_flush"])
+@pytest.mark.parametrize("where", ["save_file", "save", "flush"])
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_killed_while_a_checkpoint_is_written(tmp_path, accelerator, monkeypatch, where, nth):
     expected, epochs = run(tmp_path / "whole", accelerator, save_every=2)

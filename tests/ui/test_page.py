@@ -21,6 +21,10 @@ COLUMN = """(() => {
   return [...column.querySelectorAll('.confidence-set')].map(row => row.innerText.replace(/\\s+/g, ' ').trim());
 })()"""
 
+WHOLE = """(bottom => [...document.querySelectorAll('#examples .thumbnail-item, #examples .caption-label')].every(
+  part => part.getBoundingClientRect().bottom <= bottom))
+(document.querySelector('#examples').getBoundingClientRect().bottom)"""
+
 
 @pytest.fixture(scope="module")
 def page(pipeline):
@@ -64,6 +68,7 @@ def test_examples_and_files_get_the_probabilities_of_every_model(tab, pipeline, 
     tsm, vlm = (vitask.Classifier.from_pretrained(pipeline.run(stage), "cpu") for stage in ("tsm", "crt"))
     titles = tab.value("[0, 1, 2].map(n => document.querySelector(`#column-${n}`).innerText.split('\\n')[0])")
     assert titles == ["TSM", "VLM without exemplar", "VLM with exemplar"]
+    assert tab.value(WHOLE), "no example is cropped, and its answer is seen"
     rows = sorted((shapes / "test").glob("*/*.png"))
     tried = [rows[0], rows[-1], shapes / "train/dot/1.png"]
     asked = (expected(tsm, image) for image in tried)

@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> None:
             "export",
             "Hand on a finished run: as a peft adapter or a merged checkpoint that plain transformers loads, or as a\n"
             "bundle with TSM and connector. Each holds its labels (labels.json) and a model card (README.md). It is\n"
-            "loaded again and must give the same label probabilities, or nothing is written.",
+            "loaded again and must give the same label probabilities, or answers in words, or nothing is written.",
             EXAMPLES,
         )
         return

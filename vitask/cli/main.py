@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -28,6 +30,12 @@ VERBS = {
     "bench": "measure what training and scoring cost beside plain tuning",
     "completion": "print a script that completes verbs, keys and options in bash or zsh",
 }
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; make room, then give the same command again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "; see to its permissions, or name another place"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "; a folder is needed there, name another"),
+}
+"""What to do about an error of the system."""
 HELP = """\
 vitask: adapt a vision language model to a narrow task (VITask, arXiv 2410.06456)
 
@@ -50,6 +58,7 @@ of your own, laid out like configs/.
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; exits with 0, with 2 for a wrong request, with 1 for a failure."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)  # it speaks of kernels at every start on a CPU
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -66,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         if error.strerror is None:
             raise
-        _leave(f"vitask: {f'{error.filename}: ' if error.filename is not None else ''}{error.strerror}", 1)
+        place = f"{error.filename}: " if error.filename is not None else ""
+        _leave(f"vitask: {place}{error.strerror}{REMEDIES.get(error.errno, '')}", 1)
 
 
 def run(arguments: list[str]) -> None:

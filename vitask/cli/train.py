@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 
 from vitask.cli.help import print_help, wants_help
 
@@ -36,6 +37,9 @@ def main(arguments: list[str]) -> None:
     elif starts_ranks(config.launch, os.environ):
         start_ranks(config.launch, "train", arguments)
     else:
+        from vitask.runs.folder import say
         from vitask.runs.train import train
 
-        train(config)
+        *_, last = train(config)
+        if not (config.stage.name == "tsm" and config.tsm.tune == "none"):
+            say(f"next: vitask evaluate run={shlex.quote(str(last.path))}")

@@ -76,10 +76,13 @@ def member_configs(data: schema.DataConfig) -> list[schema.DataConfig]:
         if member.get("source") == "mixture":
             raise UsageError(f"data.members.{name}: a mixture cannot be part of a mixture; name its data sets here")
     shared = {**{k: v for k, v in asdict(data).items() if k not in ("source", "name")}, "members": None}
-    return [
-        checked(schema.DataConfig, OmegaConf.merge(shared, {"name": name}, member))
-        for name, member in (data.members or {}).items()
-    ]
+    found = []
+    for name, member in (data.members or {}).items():
+        try:
+            found.append(checked(schema.DataConfig, OmegaConf.merge(shared, {"name": name}, member)))
+        except UsageError as error:
+            raise UsageError(f"data.members.{name}.{error}") from error
+    return found
 
 
 def data_configs(data: schema.DataConfig) -> list[schema.DataConfig]:
@@ -95,11 +98,15 @@ def build_instructions(data: schema.DataConfig, task: TaskData) -> list[str]:
     rendered = []
     if task.open_ended:
         return [_one_instruction(task)]
-    for config, member in zip(data_configs(data), members_of(task), strict=True):
-        asked = config.instruction
-        instruction = Instruction(asked.template, asked.incomplete_template, asked.complete)
-        rendered.append(instruction.render(replace(member, modality=config.modality or member.modality)))
+    for config, template, member in zip(data_configs(data), build_templates(data), members_of(task), strict=True):
+        rendered.append(template.render(replace(member, modality=config.modality or member.modality)))
     return rendered
+
+
+def build_templates(data: schema.DataConfig) -> list[Instruction]:
+    """Say for each data set how its instruction is written; a template that cannot be filled is a `UsageError`."""
+    asked = [config.instruction for config in data_configs(data)]
+    return [Instruction(each.template, each.incomplete_template, each.complete) for each in asked]
 
 
 def _one_instruction(task: TaskData) -> str:

@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from vitask.config import schema
 from vitask.config.keys import PACKAGE, ROOTS, folders, groups, own_folder, typed_keys
@@ -81,6 +82,8 @@ def compose_tree(overrides: Sequence[str]) -> DictConfig:
             return compose("train", overrides=hydra_overrides(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_first_line(error)) from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"a config of your own is no YAML in UTF-8: {' '.join(str(error).split())}") from error
 
 
 def hydra_overrides(overrides: Sequence[str]) -> list[str]:
@@ -103,8 +106,7 @@ def checked(kind: type[T], config: DictConfig | Mapping[str, Any]) -> T:
             raise UsageError(f"{missing[0]} has no value; give {missing[0]}=...")
         result = OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None)
-        raise UsageError(f"{f'{key}: ' if key else ''}{_first_line(error)}") from error
+        raise UsageError(_first_line(error)) from error
     _check_values(result, "")
     return result
 
@@ -204,9 +206,11 @@ def _check_value(key: str, item: Any, rule: Mapping[str, Any]) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    """The first line of an error that says something; Hydra wraps the cause in one that does not."""
-    error = error.__cause__ or error
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The key and the first line of an error that says something; Hydra wraps the cause in one that does not."""
+    cause = error.__cause__ or error
+    line = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+    key = getattr(error, "full_key", None) or getattr(cause, "full_key", None)
+    return f"{key}: {line}" if key else line
 
 
 __all__ = [

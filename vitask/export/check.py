@@ -1,10 +1,10 @@
-"""Nothing is handed on unchecked: the same label probabilities before and after, and every tuned weight changed."""
+"""Nothing is handed on unchecked: the same probabilities and answers before and after, every tuned weight changed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -18,7 +18,20 @@ if TYPE_CHECKING:
     from vitask.vlm.model import ExemplarVLM
 
 TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""How far a label's probability may move, by the precision of the weights: one pass and many round differently."""
+"""How far a probability may move, by the precision of the weights: one pass and many round differently."""
+
+
+class Said(NamedTuple):
+    """What a model says of the samples.
+
+    Attributes:
+        rows: probabilities: `(N, labels)` of each data set and way of asking, or, of a response in words, `(1, tokens)`
+            of each sample and way.
+        texts: greedy answers, of a run that answers in words.
+    """
+
+    rows: list[Tensor]
+    texts: list[str]
 
 
 @dataclass(frozen=True)
@@ -29,9 +42,11 @@ class Verdict:
         samples: how many images were asked about.
         source: what they are.
         modes: in which ways they were asked about, in words.
-        difference: the largest difference of a label's probability.
+        difference: the largest difference of a probability.
         tolerance: the largest that is allowed.
         weights: how many weights tuning changed.
+        answers: how many answers in words there are; none where there are labels.
+        same: how many of them are the same as the run's own.
     """
 
     samples: int
@@ -40,12 +55,20 @@ class Verdict:
     difference: float
     tolerance: float
     weights: int
+    answers: int = 0
+    same: int = 0
+
+    @property
+    def compared(self) -> str:
+        """Whose probabilities were compared."""
+        return "probabilities of the response's tokens" if self.answers else "label probabilities"
 
     def __str__(self) -> str:
         """Say it in one line."""
+        words = f"{self.same} of {self.answers} greedy answers are the same, " if self.answers else ""
         return (
-            f"checked {self.modes} with {self.samples} {self.source}: label probabilities differ by at most "
-            f"{self.difference:.1e} ({self.tolerance:g} is allowed), tuning changed {self.weights} weights"
+            f"checked {self.modes} with {self.samples} {self.source}: {self.compared} differ by at most "
+            f"{self.difference:.1e} ({self.tolerance:g} is allowed), {words}tuning changed {self.weights} weights"
         )
 
 
@@ -90,29 +113,40 @@ def require_changed(before: Mapping[str, str], model: nn.Module) -> int:
     return len(before)
 
 
-def compare(
-    before: Sequence[Tensor], after: Sequence[Tensor], dtype: torch.dtype, samples: Samples, modes: str, weights: int
-) -> Verdict:
-    """Compare label probabilities before and after.
+def compare(before: Said, after: Said, dtype: torch.dtype, samples: Samples, modes: str, weights: int) -> Verdict:
+    """Compare probabilities and answers before and after.
+
+    Answers in half precision are counted alone: rounding may choose the other of two tokens that are as likely.
 
     Args:
-        before: `(N, labels)` of each data set and way of asking.
-        after: the same of what was exported.
+        before: what the run says.
+        after: what the exported model says.
         dtype: precision of the weights.
         samples: the images.
         modes: the ways of asking, in words.
         weights: how many tuning changed.
 
     Raises:
-        VitaskError: a probability moved too far, or is no number.
+        VitaskError: a probability moved too far, or is no number, or an answer in words is another one.
     """
-    differences = torch.cat([(a.double() - b.double()).abs().amax(-1) for a, b in zip(before, after, strict=True)])
-    verdict = Verdict(samples.count, samples.source, modes, differences.max().item(), TOLERANCES[dtype], weights)
+    pairs = zip(before.rows, after.rows, strict=True)
+    differences = torch.cat([(a.double() - b.double()).abs().amax(-1) for a, b in pairs])
+    others = [pair for pair in zip(before.texts, after.texts, strict=True) if pair[0] != pair[1]]
+    verdict = Verdict(
+        samples.count, samples.source, modes, differences.max().item(), TOLERANCES[dtype], weights,
+        len(before.texts), len(before.texts) - len(others),
+    )  # fmt: skip
     moved = int((~(differences <= verdict.tolerance)).sum())
     if moved:
         raise VitaskError(
-            f"export: {moved} of {len(differences)} answers have other label probabilities than the run's own "
+            f"export: {moved} of {len(differences)} answers have other {verdict.compared} than the run's own "
             f"(asked {modes}; they differ by up to {verdict.difference:.1e}, {verdict.tolerance:g} is allowed with "
             f"{str(dtype).removeprefix('torch.')} weights); nothing was written"
+        )
+    if others and dtype.itemsize >= 4:
+        was, now = others[0]
+        raise VitaskError(
+            f"export: {len(others)} of {verdict.answers} greedy answers are not the run's own (asked {modes}; the "
+            f"first is {now!r:.80}, was {was!r:.80}); nothing was written"
         )
     return verdict

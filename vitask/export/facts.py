@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from vitask.export import plain
 from vitask.export.write import BASE
 from vitask.reporting.card import HUB_NAME, Card
+from vitask.reporting.open_ended import flattened, is_open
 from vitask.runs.folder import read_json
-from vitask.runs.identity import data_name, needs_exemplar, term_weights
+from vitask.runs.identity import data_name, is_open_ended, needs_exemplar, term_weights
 from vitask.vlm.load import TINY, quantization, resolve_path
 
 if TYPE_CHECKING:
@@ -21,20 +23,17 @@ if TYPE_CHECKING:
     from vitask.export.check import Verdict
     from vitask.runs.folder import RunFolder
 
-IMPORTS = {"adapter": "from peft import PeftModel\n", "merged": ""}
+PEFT = {"adapter": "from peft import PeftModel\n", "merged": ""}
+SCORED = "import torch\n{}from PIL import Image\nfrom torch.nn.functional import pad\n"
+ANSWERED = "{}from PIL import Image\n"
+"""What the code of a card imports, for labels and for answers in words."""
 PLAIN = """\
 import json
 
-import torch
-{imports}from PIL import Image
-from torch.nn.functional import pad
-from transformers import AutoModelForImageTextToText, AutoProcessor{more}
+{imports}from transformers import AutoModelForImageTextToText, AutoProcessor{more}
 
 
-{load}
-
-
-{answer}
+{functions}
 
 
 {folder}
@@ -42,7 +41,7 @@ with open(f"{{folder}}/labels.json", encoding="utf-8") as file:
     question = json.load(file)["sets"][0]{which}
 model, processor = {call}
 image = Image.open("image.png").convert("RGB")
-print(label_probabilities(model, processor, question, image))
+print({ask})
 """
 BUNDLE = """\
 import vitask
@@ -71,6 +70,7 @@ def gather(
     settings = asdict(config)
     settings["data"]["name"], settings["vlm"]["path"] = data_name(config), base
     modes = ("off", "on") if request.to == "bundle" else ("off",)
+    metrics = [read_json(path) for mode in modes if (path := _metrics(run, mode)).is_file()]
     return Card(
         title=f"{data_name(config)}: {config.stage.name}, {request.to}",
         kind=request.to,
@@ -79,18 +79,32 @@ def gather(
         base_on_hub=on_hub(config),
         data={**environment["data"], "name": data_name(config)},
         sets=labels["sets"],
-        metrics=[read_json(path) for mode in modes if (path := _metrics(run, mode)).is_file()],
+        metrics=[flattened(each) if is_open(each) else each for each in metrics],
         config=settings,
         weights=term_weights(config),
-        usage=usage(request, config, labels["sets"], target),
+        usage=usage(request, config, labels["sets"], target, _instruction(labels["sets"], metrics)),
         notes=_notes(request, config),
         checked=str(verdict),
         versions=environment["versions"],
     )
 
 
-def usage(request: ExportConfig, config: Config, sets: list[dict[str, Any]], target: Path) -> str:
-    """Write the code of the card: the very functions that the check ran, and how they are called."""
+def usage(
+    request: ExportConfig, config: Config, sets: list[dict[str, Any]], target: Path, instruction: str = ""
+) -> str:
+    """Write the code of the card: the very functions that the check ran, and how they are called.
+
+    Args:
+        request: what is exported.
+        config: of the run.
+        sets: what `labels.json` holds.
+        target: where the export will be.
+        instruction: an example, for a run that answers in words.
+    """
+    in_words = is_open_ended(config)
+    if request.to == "bundle" and in_words:
+        fetched = "" if request.push is None else f"hf download {request.push} --local-dir {target.name}\n"
+        return f"{fetched}vitask predict run={target.name} {shlex.quote(f'instruction={instruction}')} image.png"
     folder = f'folder = "{target.name}"  # this folder, wherever it is'
     if request.push is not None:
         folder = f'from huggingface_hub import snapshot_download\n\nfolder = snapshot_download("{request.push}")'
@@ -101,11 +115,14 @@ def usage(request: ExportConfig, config: Config, sets: list[dict[str, Any]], tar
     load, call = plain.load_merged, 'load_merged(folder, dtype="auto")'
     if request.to == "adapter":
         load, call = plain.load_adapter, _adapter_call(config)
+    functions = [load, plain.read_prompt]
+    functions += [plain.answer_in_words] if in_words else [plain.token_log_likelihoods, plain.label_probabilities]
+    ask = "label_probabilities(model, processor, question, image)"
     return PLAIN.format(
-        imports=IMPORTS[request.to],
+        imports=(ANSWERED if in_words else SCORED).format(PEFT[request.to]),
         more="" if request.to == "merged" or config.lora.quantize == "none" else ", BitsAndBytesConfig",
-        load=inspect.getsource(load).strip(),
-        answer=inspect.getsource(plain.label_probabilities).strip(),
+        functions="\n\n\n".join(inspect.getsource(function).strip() for function in functions),
+        ask=f"answer_in_words(model, processor, question, image, {json.dumps(instruction)})" if in_words else ask,
         folder=folder,
         which=which,
         call=call,
@@ -150,16 +167,24 @@ def _code(value: Any) -> str:
     return f"BitsAndBytesConfig({', '.join(f'{key}={each!r}' for key, each in known.items())})"
 
 
+def _instruction(sets: list[dict[str, Any]], metrics: list[dict[str, Any]]) -> str:
+    """An instruction that a run that answers in words knows."""
+    asked = next((name for each in metrics for name in each.get("by_instruction", ())), "What is shown?")
+    return sets[0]["instruction"] or asked
+
+
 def _notes(request: ExportConfig, config: Config) -> list[str]:
     if request.to == "bundle" and config.exemplar.table is not None and needs_exemplar(config):
         return ["Its exemplars stand in a table of vectors that is no part of it, and it knows those alone."]
     if request.to != "merged":
         return []
     options = json.dumps(config.vlm.image_options)
+    how = "in the words that it was tuned on" if is_open_ended(config) else "with the instruction below"
+    more = "" if is_open_ended(config) else "; a free answer need not be a label"
     given = f" --mm-processor-kwargs '{options}'" if config.vlm.image_options else ""
     return [
         "A server that loads checkpoints of this family takes it as it is, for one `vllm serve "
-        f"FOLDER{given}` (not run by us). Ask it with the instruction below; a free answer need not be a label."
+        f"FOLDER{given}` (not run by us). Ask it {how}{more}."
     ]
 
 

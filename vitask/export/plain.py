@@ -19,11 +19,10 @@ def load_merged(folder, **options):
     return AutoModelForImageTextToText.from_pretrained(folder, **options).eval(), AutoProcessor.from_pretrained(folder)
 
 
-@torch.no_grad()
-def label_probabilities(model, processor, question, image):
-    """Return the probability of each label: the likelihood of every answer, a forward pass each, normalised."""
-    content = [{"type": "image", "image": image}, {"type": "text", "text": question["instruction"]}]
-    prompt = processor.apply_chat_template(
+def read_prompt(model, processor, question, image, instruction):
+    """Return the model's inputs for an image and an instruction."""
+    content = [{"type": "image", "image": image}, {"type": "text", "text": instruction}]
+    return processor.apply_chat_template(
         [{"role": "user", "content": content}],
         add_generation_prompt=True,
         tokenize=True,
@@ -31,19 +30,43 @@ def label_probabilities(model, processor, question, image):
         return_tensors="pt",
         processor_kwargs=dict(question["image_options"]),
     ).to(model.device, model.dtype)
-    ids, scores = prompt["input_ids"], []
-    for answer in question["answers"]:
-        tokens = torch.tensor([answer["tokens"]], device=model.device)
-        longer = {
-            name: pad(value, (0, tokens.shape[1]), value=int(name == "attention_mask"))
-            for name, value in prompt.items()
-            if value.shape == ids.shape
-        }
-        inputs = {**prompt, **longer, "input_ids": torch.cat([ids, tokens], dim=1)}
-        logits = model(**inputs).logits[0, ids.shape[1] - 1 : -1].double()
-        scores.append(logits.log_softmax(-1).gather(1, tokens.T).sum())
+
+
+@torch.no_grad()
+def token_log_likelihoods(model, prompt, response):
+    """Return log p of each token of a response behind a prompt."""
+    ids, tokens = prompt["input_ids"], torch.tensor([response], device=model.device)
+    longer = {
+        name: pad(value, (0, tokens.shape[1]), value=int(name == "attention_mask"))
+        for name, value in prompt.items()
+        if value.shape == ids.shape
+    }
+    inputs = {**prompt, **longer, "input_ids": torch.cat([ids, tokens], dim=1)}
+    logits = model(**inputs).logits[0, ids.shape[1] - 1 : -1].double()
+    return logits.log_softmax(-1).gather(1, tokens.T)[:, 0]
+
+
+def label_probabilities(model, processor, question, image):
+    """Return the probability of each label: the likelihood of every answer, a forward pass each, normalised."""
+    prompt = read_prompt(model, processor, question, image, question["instruction"])
+    scores = [token_log_likelihoods(model, prompt, answer["tokens"]).sum() for answer in question["answers"]]
     found = dict.fromkeys(question["labels"], 0.0)
     for answer, probability in zip(question["answers"], torch.stack(scores).softmax(0).tolist(), strict=True):
         for label in answer["labels"]:
             found[label] += probability
     return found
+
+
+def answer_in_words(model, processor, question, image, instruction):
+    """Return the greedy answer to an instruction."""
+    prompt, end = read_prompt(model, processor, question, image, instruction), question["end_token"]
+    ids = model.generate(
+        **prompt,
+        max_new_tokens=question["max_tokens"],
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    return processor.decode(ids[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True).strip()

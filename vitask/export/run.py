@@ -13,10 +13,11 @@ from safetensors import SafetensorError
 from vitask.config.schema import PredictConfig
 from vitask.errors import UsageError, VitaskError
 from vitask.export import plain
-from vitask.export.check import Verdict, compare, require_changed, target_digests
+from vitask.export.check import Said, Verdict, compare, require_changed, target_digests
 from vitask.export.facts import adapter_base, gather
 from vitask.export.push import check_push, push
 from vitask.export.samples import Samples, draw_samples
+from vitask.export.words import say_in_words, say_plainly
 from vitask.export.write import (
     CARD,
     LABELS,
@@ -31,7 +32,6 @@ from vitask.files import atomic_folder
 from vitask.reporting.card import model_card
 from vitask.runs.folder import RunFolder, say, write_text
 from vitask.runs.identity import is_head, needs_exemplar, with_hint
-from vitask.runs.open_ended import require_labels
 from vitask.runs.predictor import VLMPredictor
 from vitask.runs.tuned import finished_run, load_tuned, pick_device
 
@@ -71,7 +71,6 @@ def export(request: ExportConfig) -> Path:
 
 def _require_form(request: ExportConfig, config: Config) -> None:
     """Raise a `UsageError` if a run cannot be had in the form that is asked for."""
-    require_labels(config, f"export {request.run}", "its adapter is in model/, as peft saves it")
     if config.stage.name == "tsm":
         raise UsageError(f"run={request.run}: the run of a TSM; its folder tsm/ holds it, export that of a VLM")
     if request.to == "adapter" and config.lora.tune == "all":
@@ -100,13 +99,14 @@ def _export_plain(
     request: ExportConfig, run: RunFolder, config: Config, folder: Path
 ) -> tuple[dict[str, Any], Verdict]:
     """Write an adapter or a merged checkpoint and check it in a fresh model of transformers."""
-    samples, before, digests, labels = _write_plain(request, run, config, folder)  # the run's model is gone after this
+    samples, before, digests, labels, tokens = _write_plain(request, run, config, folder)  # the run's model is gone now
     model, processor = _load_plainly(request, config, folder)
     model = model.to(pick_device(request.device))
-    after = [
-        _plain_answers(model, processor, question, shown.images)
-        for question, shown in zip(labels["sets"], samples.sets, strict=True)
-    ]
+    if samples.questions:
+        after = say_plainly(model, processor, labels["sets"][0], samples, tokens)
+    else:
+        sets = zip(labels["sets"], samples.sets, strict=True)
+        after = Said([_plain_answers(model, processor, question, shown.images) for question, shown in sets], [])
     dtype = _rounding(config, model.dtype)
     if request.to == "adapter":
         model = merge(model if config.lora.quantize == "none" else _plain_layers(run, config).vlm.vlm)
@@ -116,11 +116,12 @@ def _export_plain(
 
 def _write_plain(
     request: ExportConfig, run: RunFolder, config: Config, folder: Path
-) -> tuple[Samples, list[Tensor], dict[str, str], dict[str, Any]]:
-    """Ask the run itself, then write what is exported of it."""
+) -> tuple[Samples, Said, dict[str, str], dict[str, Any], list[tuple[int, ...]]]:
+    """Ask the run itself, then write what is exported of it; return the token ids of responses in words, too."""
     predictor = _open(request, run, config, exemplar="off")
     samples = draw_samples(run, config, len(predictor.names), request.samples)
-    before = _answers(predictor, samples, exemplar=False)
+    before = _said(predictor, samples, [False])
+    tokens = [predictor.tuned.prompter.response(response) for _, response in samples.questions]
     tuned = _plain_layers(run, config, predictor.tuned)
     digests = target_digests(tuned.vlm)
     labels = describe_labels(tuned, config.vlm.image_options)
@@ -129,7 +130,7 @@ def _write_plain(
         write_adapter(run, config, tuned, folder)
     else:
         write_merged(config, tuned, folder)
-    return samples, before, digests, labels
+    return samples, before, digests, labels, tokens
 
 
 def _export_bundle(
@@ -142,14 +143,14 @@ def _export_bundle(
     samples = draw_samples(run, config, len(predictor.names), request.samples)
     shows = predictor.sees_exemplar and (samples.known or config.exemplar.table is None)
     ways, said = ([False, True], "with and without exemplar") if shows else ([False], "without exemplar")
-    before = [row for way in ways for row in _answers(predictor, samples, exemplar=way)]
+    before = _said(predictor, samples, ways)
     digests = target_digests(_plain_layers(run, config, predictor.tuned).vlm)
     labels = describe_labels(predictor.tuned, config.vlm.image_options)
     write_labels(folder, labels)
     write_bundle(run, config, folder)
     del predictor
     written = _open(replace(request, run=str(folder)), RunFolder(folder), RunFolder(folder).config(), exemplar)
-    after = [row for way in ways for row in _answers(written, samples, exemplar=way)]
+    after = _said(written, samples, ways)
     dtype = _rounding(config, written.tuned.vlm.base.dtype)
     weights = require_changed(digests, merge(_plain_layers(RunFolder(folder), config, written.tuned).vlm.vlm))
     return labels, compare(before, after, dtype, samples, said, weights)
@@ -174,12 +175,17 @@ def _open(request: ExportConfig, run: RunFolder, config: Config, exemplar: str) 
     return VLMPredictor(run, config, asked)
 
 
-def _answers(predictor: VLMPredictor, samples: Samples, *, exemplar: bool) -> list[Tensor]:
-    """The run's own label probabilities, `(N, labels)` a data set."""
-    return [
-        predictor.answer(shown, number, exemplar=exemplar, batch_size=BATCH_SIZE).probabilities
+def _said(predictor: VLMPredictor, samples: Samples, ways: Sequence[bool]) -> Said:
+    """What the run itself says, in each of several ways, without and with exemplar."""
+    if samples.questions:
+        parts = [say_in_words(predictor, samples, exemplar=way, batch_size=BATCH_SIZE) for way in ways]
+        return Said([row for part in parts for row in part.rows], [text for part in parts for text in part.texts])
+    rows = [
+        predictor.answer(shown, number, exemplar=way, batch_size=BATCH_SIZE).probabilities
+        for way in ways
         for number, shown in enumerate(samples.sets)
     ]
+    return Said(rows, [])
 
 
 def _plain_answers(model: Any, processor: Any, question: Mapping[str, Any], images: Sequence[Any]) -> Tensor:

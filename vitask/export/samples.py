@@ -12,6 +12,7 @@ from PIL import Image
 from vitask.config.build import build_task
 from vitask.data import row_ranges
 from vitask.errors import VitaskError
+from vitask.runs.identity import is_open_ended
 from vitask.tsm import ImageSet
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 SIDE = 64
 """Pixels a side of a noise image, where the configuration names none."""
+UNKNOWN = ("What is shown?", "noise")
+"""What a run that answers in words is asked of noise, and a response whose likelihood is compared."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ class Samples:
         sets: one image set a data set of the run.
         source: what the images are, in words.
         known: whether they are of the run's own data, so that a table of vectors may hold theirs.
+        questions: of a run that answers in words the instruction and a response to each image.
     """
 
     sets: Sequence[ImageSet]
     source: str
     known: bool
+    questions: Sequence[tuple[str, str]] = ()
 
     @property
     def count(self) -> int:
@@ -60,15 +65,23 @@ def draw_samples(run: RunFolder, config: Config, sets: int, count: int) -> Sampl
         return _noise(config, sets, each, str(error))
     if not all(map(len, row_ranges(task, "test"))):
         return _noise(config, sets, each, "there are no test images")
-    drawn = [_drawn(task, rows, each) for rows in row_ranges(task, "test")]
-    return Samples(drawn, f"images of the test split of {task.name}", known=True)
+    split, chosen = task.splits["test"], [_spaced(rows, each) for rows in row_ranges(task, "test")]
+    drawn = [_drawn(task, rows) for rows in chosen]
+    if not task.open_ended:
+        return Samples(drawn, f"images of the test split of {task.name}", known=True)
+    questions = [(split["instruction"][row], task.answers[split["answer"][row]].text) for row in chosen[0]]
+    return Samples(drawn, f"questions of the test split of {task.name}", known=True, questions=questions)
 
 
-def _drawn(task: TaskData, rows: range, count: int) -> ImageSet:
+def _spaced(rows: range, count: int) -> list[int]:
+    return np.linspace(rows.start, rows.stop - 1, min(count, len(rows))).round().astype(int).tolist()
+
+
+def _drawn(task: TaskData, chosen: Sequence[int]) -> ImageSet:
     split = task.splits["test"]
-    chosen = np.linspace(rows.start, rows.stop - 1, min(count, len(rows))).round().astype(int).tolist()
     images = [split["image"][row].convert("RGB") for row in chosen]
-    return ImageSet(images, [(split["id"][row],) for row in chosen], [range(len(images))])
+    columns = ("picture", "id") if task.open_ended else ("id",)
+    return ImageSet(images, [tuple(split[key][row] for key in columns) for row in chosen], [range(len(images))])
 
 
 def _noise(config: Config, sets: int, count: int, reason: str) -> Samples:
@@ -76,4 +89,6 @@ def _noise(config: Config, sets: int, count: int, reason: str) -> Samples:
     pixels = rng.integers(256, size=(sets, count, side, side, 3), dtype=np.uint8)
     names = [(f"<noise {number}>",) for number in range(count)]
     drawn = [ImageSet([Image.fromarray(image) for image in part], names, [range(count)]) for part in pixels]
-    return Samples(drawn, f"images of noise, as the run's own data is not at hand ({reason})", known=False)
+    questions = [UNKNOWN] * count if is_open_ended(config) else ()
+    said = f"images of noise, as the run's own data is not at hand ({reason})"
+    return Samples(drawn, said, known=False, questions=questions)

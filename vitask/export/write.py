@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vitask.errors import VitaskError
 from vitask.runs.folder import CONFIG, ENVIRONMENT, SUMMARY, RunFolder, read_json, write_json
 from vitask.runs.identity import exemplar_from_tsm, with_hint
+from vitask.runs.predictor import MOST_TOKENS
 from vitask.runs.tuned import tsm_folder
 from vitask.vlm.adapt import is_adapted
 from vitask.vlm.load import TINY, TINY_FOLDER
@@ -31,11 +32,14 @@ SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cuto
 def describe_labels(tuned: TunedVLM, image_options: dict[str, Any]) -> dict[str, Any]:
     """Return what `labels.json` holds: for each data set what is asked and what may be answered.
 
-    An answer has its text, the labels that it stands for, and its token ids with the one that ends it.
+    An answer has its text, the labels that it stands for, and its token ids with the one that ends it. A run that
+    answers in words has no labels, and how an answer ends instead.
     """
+    words = {"end_token": tuned.prompter.end_id, "max_tokens": MOST_TOKENS}
     return {
         "sets": [
             {
+                **({} if question.labels else words),
                 "name": question.name,
                 "instruction": question.instruction,
                 "labels": list(question.labels),

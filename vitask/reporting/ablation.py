@@ -9,10 +9,13 @@ from typing import Any
 
 from vitask.reporting.effects import effects_table, paired_test
 from vitask.reporting.grid import EVALUATION, GridResults
+from vitask.reporting.open_ended import is_open
 from vitask.reporting.table import markdown, number, spread
 
 MODES = {"untuned": "before tuning", "off": "w/o EP", "on": "w/ EP", "tsm": "TSM"}
 COLUMNS = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
+WORDS = {"exact match": "exact_match", "ranked first": "rank_accuracy", "perplexity": "perplexity"}
+"""What answers in words have instead."""
 
 
 def ablation_table(grid: Mapping[str, Any], results: Mapping[str, Any]) -> str:
@@ -25,7 +28,7 @@ def ablation_table(grid: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     found, parts = GridResults(results), [f"## {grid['title']}", figures_table(grid, results)]
     if len(found.seeds) > 1:
         for reference in grid["references"]:
-            columns = grid.get("columns") or COLUMNS
+            columns = _columns(grid, found)
             parts += [f"Differences from {reference!r}, paired by seed:", _differences(reference, found, columns)]
         if grid.get("effects"):
             parts += ["Effects, paired by seed:", effects_table(grid, found)]
@@ -42,7 +45,7 @@ def figures_table(grid: Mapping[str, Any], results: Mapping[str, Any]) -> str:
         + (" Conditions (of the first seed):" if conditions else ""),
         "\n".join(conditions),
         grid["conditions"],
-        layout(found, grid.get("columns") or COLUMNS),
+        layout(found, _columns(grid, found)),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -57,7 +60,7 @@ def ablation_figure(grid: Mapping[str, Any], results: Mapping[str, Any]) -> str 
     from vitask.reporting.figures import bar_figure, density_figure, radar_figure
 
     found, kind = GridResults(results), grid.get("figure", "none")
-    columns, shown = grid.get("columns") or COLUMNS, grid.get("shown") or {}
+    columns, shown = _columns(grid, found), grid.get("shown") or {}
     if kind == "bars":
         groups = {
             header: {label: _mean_and_spread(found.values(place, key).values()) for label, place in shown.items()}
@@ -70,6 +73,14 @@ def ablation_figure(grid: Mapping[str, Any], results: Mapping[str, Any]) -> str 
     if kind == "densities":
         return density_figure({label: found.densities(place) for label, place in shown.items()})
     return None
+
+
+def _columns(grid: Mapping[str, Any], found: GridResults) -> Mapping[str, str]:
+    """The figures that a grid shows: those that it names, or the usual ones that were measured."""
+    named = grid.get("columns") or COLUMNS
+    if not is_open(found.first) or any(map(found.has, named.values())):
+        return named
+    return {name: key for name, key in WORDS.items() if found.has(key)}
 
 
 def _mean_and_spread(values: Any) -> tuple[float, float | None]:
@@ -99,7 +110,8 @@ def _by_row(found: GridResults, columns: Mapping[str, str]) -> str:
     ]
     own = {evaluation: next(mode for e, mode in places if e == evaluation) for evaluation, _ in places}
     body = []
-    for title, baseline in (("TSM", "tsm"), ("majority class", "majority")) if found.same_data else ():
+    guess = "commonest response" if is_open(found.first) else "majority class"
+    for title, baseline in (("TSM", "tsm"), (guess, "majority")) if found.same_data else ():
         line = [
             _spread(found.baseline(baseline, key, evaluation)) if own[evaluation] == mode else ""
             for evaluation, mode, _, key in filled

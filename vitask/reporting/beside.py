@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vitask.reporting.open_ended import is_open
 from vitask.reporting.paper import MEDMNIST, TITLES, counterpart, method_of
 from vitask.reporting.study import Estimate, Result, Study, estimate
 from vitask.reporting.tables import NONE, Cell, Table, cell, place_name
@@ -46,7 +47,8 @@ def difference(own: Estimate | None, theirs: float | None) -> Cell:
 def _method(study: Study, row: str, result: Result) -> str | None:
     """The paper's name of what a row does; none for what the paper does not do."""
     runs = study.runs.get(row)
-    if not runs or result.metrics.get("split") != "test" or result.metrics.get("contrast"):
+    metrics = result.metrics
+    if not runs or metrics.get("split") != "test" or metrics.get("contrast") or is_open(metrics):
         return None
     if result.mode == "tsm":
         return "TSM"

@@ -10,7 +10,7 @@ from typing import Any
 from vitask.reporting.deviations import deviations, open_choices
 from vitask.reporting.study import estimate, figure_of
 from vitask.reporting.table import markdown
-from vitask.reporting.tables import HEADLINE, cell
+from vitask.reporting.tables import HEADLINE, WORDS, cell
 
 MODES = {"off": "without exemplar", "on": "with exemplar"}
 KINDS = {
@@ -20,6 +20,7 @@ KINDS = {
 }
 """Of each form the library that loads it, what it is to the base model, and its name in words."""
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+MOST_ASKED = 12
 TEXT_MARKS = re.compile(r"[\\`*_\[\]<>~&$]|^[#+-]|^\d+(?=[.)])", re.MULTILINE)
 
 
@@ -59,6 +60,16 @@ class Card:
     checked: str
     versions: Mapping[str, str | None]
 
+    @property
+    def in_words(self) -> bool:
+        """Whether the model answers in words and knows no labels."""
+        return not any(each["labels"] for each in self.sets)
+
+    @property
+    def figures(self) -> Mapping[str, str]:
+        """The columns of its results."""
+        return WORDS if self.in_words else HEADLINE
+
 
 def model_card(card: Card) -> str:
     """Write the card; every name and text of the run's is escaped.
@@ -72,12 +83,12 @@ def model_card(card: Card) -> str:
         f"# {escaped(card.title)}",
         *_summary(card),
         "## Use",
-        fenced(card.usage, "python"),
+        fenced(card.usage, "bash" if card.in_words and card.kind == "bundle" else "python"),
         *card.notes,
-        "## Labels and instruction",
-        *_questions(card.sets),
+        "## Instructions" if card.in_words else "## Labels and instruction",
+        *(_asked(card) if card.in_words else _questions(card.sets)),
         "## Data",
-        *_data(card.data),
+        *_data(card.data, "Questions" if card.in_words else "Images"),
         "## Results",
         *_results(card),
         "## Settings",
@@ -125,11 +136,12 @@ def _front_matter(card: Card) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     library, relation, _ = KINDS[card.kind]
+    task = "visual-question-answering" if card.in_words else "image-classification"
     name = str(card.data["name"])
     results = [
         EvalResult(
-            task_type="image-classification",
-            task_name="closed-set classification",
+            task_type=task,
+            task_name="answers in words" if card.in_words else "closed-set classification",
             dataset_type=re.sub(r"[^\w.-]+", "-", name).strip("-") or "data",
             dataset_name=name,
             dataset_split=metrics["split"],
@@ -138,7 +150,7 @@ def _front_matter(card: Card) -> str:
             metric_value=value,
         )
         for metrics in card.metrics
-        for title, key in HEADLINE.items()
+        for title, key in card.figures.items()
         if (value := figure_of(metrics, key)) is not None
     ]
     named = {"base_model": card.base, "base_model_relation": relation} if card.base_on_hub else {}
@@ -147,7 +159,7 @@ def _front_matter(card: Card) -> str:
         license_name="not-stated",
         library_name=library,
         pipeline_tag="image-text-to-text",
-        tags=["vitask", "image-classification", *(["lora"] if card.config["lora"]["tune"] == "adapter" else [])],
+        tags=["vitask", task, *(["lora"] if card.config["lora"]["tune"] == "adapter" else [])],
         model_name=card.title,
         eval_results=results or None,
         **named,
@@ -158,8 +170,11 @@ def _summary(card: Card) -> Iterator[str]:
     adapted = card.config["lora"]["tune"] == "adapter"
     form = KINDS[card.kind][2] if adapted or card.kind == "bundle" else "a checkpoint that was tuned as a whole"
     chosen = " or ".join(f"{len(each['labels'])} labels of {escaped(each['name'])}" for each in card.sets)
+    able = f"give an image one of {chosen}"
+    if card.in_words:
+        able = f"answer in words what it is asked about an image, on {escaped(card.sets[0]['name'])}"
     yield (
-        f"A vision language model tuned to give an image one of {chosen}: "
+        f"A vision language model tuned to {able}: "
         f"{form}, from run `{card.run}` of [vitask](https://arxiv.org/abs/2410.06456) "
         f"(stage {escaped(card.config['stage']['name'])}). The base model is {escaped(card.base)}."
     )
@@ -176,39 +191,58 @@ def _questions(sets: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield fenced(each["instruction"])
 
 
-def _data(data: Mapping[str, Any]) -> Iterator[str]:
+def _asked(card: Card) -> Iterator[str]:
+    """Yield the instructions that a model that answers in words knows, as far as they are known."""
+    known = {name: None for metrics in card.metrics for name in metrics.get("by_instruction", ())}
+    if own := card.sets[0]["instruction"]:
+        known = {own: None}
+    if not known:
+        yield "As in the training data; the run was not evaluated, so they were not listed."
+        return
+    more = f" ({MOST_ASKED} of {len(known)})" if len(known) > MOST_ASKED else ""
+    yield f"It was asked, word for word{more}:"
+    yield fenced("\n".join(" ".join(name.split()) for name in list(known)[:MOST_ASKED]))
+
+
+def _data(data: Mapping[str, Any], counted: str) -> Iterator[str]:
     yield f"{escaped(str(data['name']))}, fingerprint `{data['fingerprint']}`."
     if data.get("counts"):
-        yield "Images: " + ", ".join(f"{count} {split}" for split, count in data["counts"].items()) + "."
+        yield f"{counted}: " + ", ".join(f"{count} {split}" for split, count in data["counts"].items()) + "."
     if data.get("notes"):
         yield _bullets(f"{escaped(title)}: {escaped(text)}" for title, text in data["notes"].items())
 
 
 def _results(card: Card) -> Iterator[str]:
-    rows = {name: row for metrics in card.metrics for name, row in _rows(metrics)}
+    rows = {name: row for metrics in card.metrics for name, row in _rows(card, metrics)}
     if not rows:
         yield "Not evaluated before it was exported."
         return
-    yield markdown(["", "images", *HEADLINE], [[name, *row] for name, row in rows.items()])
+    counted = "questions" if card.in_words else "images"
+    yield markdown(["", counted, *card.figures], [[name, *row] for name, row in rows.items()])
     yield "In brackets the 95 % bootstrap interval over the images. One seed; another may give other figures."
 
 
-def _rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+def _rows(card: Card, metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Yield rows of one evaluation: the model, each data set of several, and what stands beside the model."""
     way = f"{metrics['split']}, {MODES[metrics['mode']]}"
     named = {way: metrics, **{f"{way}: {escaped(name)}": each for name, each in metrics.get("sets", {}).items()}}
-    named |= {"TSM alone": metrics.get("tsm"), "majority class": metrics.get("majority")}
+    guess = "commonest response" if card.in_words else "majority class"
+    named |= {"TSM alone": metrics.get("tsm"), guess: metrics.get("majority")}
     for name, each in named.items():
         if each:
-            figures = [cell(estimate([each], key)) for key in HEADLINE.values()]
+            figures = [cell(estimate([each], key)) for key in card.figures.values()]
             count = str(each.get("samples", metrics.get("samples", "")))
             yield name, [count, *(f"{figure.text} {figure.spread}".strip() for figure in figures)]
 
 
 def _limits(card: Card) -> Iterator[str]:
     yield f"Made for research, on images like those of {escaped(str(card.data['name']))}."
-    yield "It always gives one of its labels, also to an image that none of them fits."
-    yield "Its probabilities compare the labels with each other; nothing makes sure that they are well calibrated."
+    if card.in_words:
+        yield "It always answers; nothing in an answer says whether it is right."
+        yield "What it was not asked in tuning it may answer in the manner of what it was asked."
+    else:
+        yield "It always gives one of its labels, also to an image that none of them fits."
+        yield "Its probabilities compare the labels with each other; nothing makes sure that they are well calibrated."
     yield "Other cameras, places and groups of people than those of the data were not looked at."
     yield "It is no medical device, and was not examined for decisions about people."
 

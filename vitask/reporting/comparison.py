@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitask.errors import VitaskError
+from vitask.reporting import open_comparison
 from vitask.reporting.effects import interval, paired_test, signed
 from vitask.reporting.table import markdown, number, spread
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from vitask.evaluation.metrics import Predictions
 
 FIGURES = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
-TESTS = {"accuracy": "mcnemar", "macro_f1": "macro_f1"}
-"""Where the p of a figure stands in a comparison."""
+TITLES = {**FIGURES, **open_comparison.FIGURES}
+TESTS = {"accuracy": "mcnemar"}
+"""Where the p of a figure stands in a comparison, if not beside its value."""
+COUNTS = {"accuracy": "mcnemar", "exact_match": "right"}
+"""Where it stands how many samples one of the two alone has right."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,15 @@ class AnswerFile:
         return [name[2:-1] for name in self.rows[0] if name.startswith("p(") and name.endswith(")")]
 
     @property
-    def samples(self) -> list[tuple[str, str]]:
-        """Id and truth of each sample."""
-        return [(row["id"], row["truth"]) for row in self.rows]
+    def in_words(self) -> bool:
+        """Whether they are answers to open questions."""
+        return "response" in self.rows[0]
+
+    @property
+    def samples(self) -> list[tuple[str, ...]]:
+        """Id and truth of each sample, and where there are several what was asked and among how many it was ranked."""
+        keys = ("id", "response", "instruction", "rivals") if self.in_words else ("id", "truth")
+        return [tuple(row[key] for key in keys) for row in self.rows]
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -79,7 +89,9 @@ def read_answers(folder: Path) -> AnswerFile:
             rows = list(csv.DictReader(file))
     except (OSError, ValueError, AttributeError) as error:
         raise VitaskError(f"{folder}: predictions.csv or metrics.json is missing or damaged: {error}") from error
-    if not rows or not {"id", "truth", "prediction"} <= rows[0].keys():
+    if rows and {"id", "response"} <= rows[0].keys():
+        open_comparison.require_comparable(path, rows)
+    elif not rows or not {"id", "truth", "prediction"} <= rows[0].keys():
         raise VitaskError(f"{path}: expected the columns id, truth and prediction, and a row a sample")
     return AnswerFile(path, rows, sets)
 
@@ -89,7 +101,8 @@ def compare_answers(base: AnswerFile, own: AnswerFile) -> dict[str, Any]:
 
     Returns:
         `samples`; for `accuracy` and `macro_f1` the value of `base` and of `own`, and what
-        `vitask.evaluation.uncertainty.paired_bootstrap` says; and `mcnemar`, as the function of that name.
+        `vitask.evaluation.uncertainty.paired_bootstrap` says; and `mcnemar`, as the function of that name. Of answers
+        in words what `compare_words` says.
 
     Raises:
         VitaskError: the samples, their order or their truths are not the same.
@@ -98,6 +111,8 @@ def compare_answers(base: AnswerFile, own: AnswerFile) -> dict[str, Any]:
     from vitask.evaluation.uncertainty import mcnemar, paired_bootstrap
 
     _check_samples(base, own)
+    if own.in_words:
+        return open_comparison.compare_words(base.rows, own.rows)
     values = [set_metrics(each.predictions) for each in (base, own)]
     right = [(each.predictions.truth == each.predictions.chosen).all(-1) for each in (base, own)]
     found = paired_bootstrap(own.predictions, base.predictions)
@@ -112,11 +127,11 @@ def compare_seeds(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Summarise the comparisons of several seeds.
 
     Returns:
-        `seeds`, and for `accuracy` and `macro_f1` the values of `base` and of `own`, one a seed, the mean `difference`,
-        its 95 % t-`interval` and the `p` of the paired t-test; both NaN where they are not defined.
+        `seeds`, and for each figure that all comparisons have the values of `base` and of `own`, one a seed, the mean
+        `difference`, its 95 % t-`interval` and the `p` of the paired t-test; both NaN where they are not defined.
     """
     found: dict[str, Any] = {"seeds": len(comparisons)}
-    for name in FIGURES:
+    for name in _figures_of(comparisons):
         gains = [each[name]["difference"] for each in comparisons]
         found[name] = {
             "base": [each[name]["base"] for each in comparisons],
@@ -155,12 +170,12 @@ def samples_table(split: str, comparisons: Mapping[str, Mapping[str, Any]]) -> s
         comparisons: of each data set what `compare_answers` found.
     """
     rows = []
-    for key, title in FIGURES.items():
+    for key in _figures_of(list(comparisons.values())):
         for name, found in comparisons.items():
-            of, alone = found[key], found["mcnemar"]
-            p = found[TESTS[key]]["p"]
-            counts = [str(alone["only_base"]), str(alone["only_own"])] if key == "accuracy" else ["", ""]
-            rows.append(([f"{name} {title}".strip(), str(found["samples"])], of, p, counts))
+            p = found[TESTS.get(key, key)]["p"]
+            alone = found[COUNTS[key]] if key in COUNTS else {}
+            counts = [str(alone.get(side, "")) for side in ("only_base", "only_own")]
+            rows.append(([f"{name} {TITLES[key]}".strip(), str(found["samples"])], found[key], p, counts))
     return _layout([split, "n"], rows, len(comparisons), ["only A right", "only B right"])
 
 
@@ -172,8 +187,8 @@ def seeds_table(split: str, comparisons: Mapping[str, Mapping[str, Any]]) -> str
         comparisons: of each data set what `compare_seeds` found.
     """
     rows = [
-        ([f"{name} {title}".strip(), str(found["seeds"])], found[key], found[key]["p"], [])
-        for key, title in FIGURES.items()
+        ([f"{name} {TITLES[key]}".strip(), str(found["seeds"])], found[key], found[key]["p"], [])
+        for key in _figures_of(list(comparisons.values()))
         for name, found in comparisons.items()
     ]
     return _layout([split, "seeds"], rows, len(comparisons), [])
@@ -194,6 +209,11 @@ def _layout(first: Sequence[str], rows: Sequence[tuple], sets: int, last: Sequen
     return markdown(header, body)
 
 
+def _figures_of(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The figures that all comparisons have, in the order of the table."""
+    return [name for name in TITLES if all(name in each for each in comparisons)]
+
+
 def _value(found: float | Sequence[float]) -> str:
     return spread(found) if isinstance(found, Iterable) else number(found)
 
@@ -203,10 +223,11 @@ def _check_samples(base: AnswerFile, own: AnswerFile) -> None:
         raise VitaskError(
             f"{base.path} has {len(base.rows)} samples, {own.path} has {len(own.rows)}: not the same split"
         )
-    if base.labels != own.labels or (base.sets is None) != (own.sets is None):
+    if base.in_words != own.in_words or base.labels != own.labels or (base.sets is None) != (own.sets is None):
         raise VitaskError(f"{base.path} and {own.path} do not have the same labels")
     for row, (first, second) in enumerate(zip(base.samples, own.samples, strict=True)):
-        for what, a, b in zip(("id", "truth"), first, second, strict=True):
+        names = ("id", "truth", "instruction", "number of rivals")[: len(first)]
+        for what, a, b in zip(names, first, second, strict=True):
             if a != b:
                 raise VitaskError(
                     f"row {row}: the {what} is '{a}' in {base.path} and '{b}' in {own.path}; a paired comparison "

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from vitask.reporting.figures import confusion_figure, density_figure, line_figure, reliability_figure
 from vitask.reporting.study import MODES, RunRecord, Study
-from vitask.reporting.tables import Metrics, Table, class_table, metrics_of, set_table
+from vitask.reporting.tables import Metrics, Table, class_table, instruction_table, metrics_of, set_table
 
 NO_LOSS = {"epoch", "lr", "grad_norm", "samples_per_second", "without_negative"}
 VALIDATION = {"val_accuracy": "accuracy", "val_macro_f1": "macro-F1"}
@@ -24,11 +24,12 @@ class Picture(NamedTuple):
 
 
 def row_tables(study: Study, row: str, evaluation: str) -> list[Table]:
-    """Return the tables of a row: its data sets, if it has several, and the labels of each."""
+    """Return the tables of a row: its data sets, if it has several, and the labels or instructions of each."""
     by_mode = _by_mode(study, row, evaluation)
     where = evaluation if len(study.evaluations) > 1 else ""
     tables = [set_table(_joined(row, where), by_mode)]
     tables += [class_table(f"{_joined(row, where, name)}: labels", metrics) for name, metrics in _by_set(by_mode)]
+    tables.append(instruction_table(f"{_joined(row, where)}: instructions", by_mode))
     return [table for table in tables if table is not None]
 
 

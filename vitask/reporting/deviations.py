@@ -42,7 +42,9 @@ def deviations(config: Mapping[str, Any], weights: Mapping[str, float]) -> list[
         'The data are digits, which the paper does not use.'
     """
     has = parts_of(config, weights)
-    found = [*_data(config["data"]), *broken(DATA, config, has), *_tsm(config["tsm"], has), *broken(TSM, config, has)]
+    in_words = config["data"]["source"] == "instructions"
+    rules = [rule for rule in DATA if not (in_words and rule.key.startswith("data.instruction."))]
+    found = [*_data(config["data"]), *broken(rules, config, has), *_tsm(config["tsm"], has), *broken(TSM, config, has)]
     if config["stage"]["name"] != "tsm":
         found += [*_vlm(config["vlm"]), *broken(VLM, config, has), *_exemplar(config["exemplar"], has)]
         found += [*_objective(config["stage"]["name"], weights), *broken((*RDA, *CRT), config, has)]
@@ -82,6 +84,8 @@ def _data(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"Trained on {name} alone; the paper's Table 1 has one model for 12 sets."
     elif data["source"] in ("aptos2019", "idrid", "messidor"):
         yield f"Trained on {name}, on which the paper only evaluates."
+    elif data["source"] == "instructions":
+        yield f"The data are {name}, answered in words; the paper's have a closed set of labels."
     elif data["source"] != "ham10000":
         yield f"The data are {name}, which the paper does not use."
     pixels = data["size"] or (28 if data["source"] == "medmnist" else PAPER_PIXELS)
@@ -146,6 +150,9 @@ def _open_of_vlm(config: Mapping[str, Any], weights: Mapping[str, float], has: s
     if config["stage"]["name"] == "head":
         return
     yield f"The loss is averaged per {objective['reduction']}."
+    if config["data"]["source"] == "instructions":
+        yield "Answers are greedy; exact match and token F1 look past case, spaces and punctuation."
+        return
     yield "The answer is the label whose text is likeliest; answers in free form are scored beside it."
 
 

@@ -1,4 +1,4 @@
-"""Which images to show: those that the exemplar set right, those that it set wrong, and those that stayed wrong."""
+"""Which images to show: by what the exemplar changed, or, where there is none, those answered rightly and wrongly."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ KINDS = {
     "fixed": "Wrong without the exemplar, right with it",
     "broken": "Right without the exemplar, wrong with it",
     "wrong": "Wrong either way",
+    "right": "Answered rightly",
+    "missed": "Answered wrongly",
 }
 TOP = 3
 Rows = Sequence[Mapping[str, str]]
@@ -26,11 +28,12 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Example:
-    """One image of a split, its truth, and the answers to it."""
+    """One image of a split, its truth, and the answers to it; what was asked, where every row has its own question."""
 
     id: str
     truth: str
     answers: Sequence[Answer]
+    instruction: str = ""
 
 
 class Thumbnail(NamedTuple):
@@ -47,7 +50,7 @@ class ShownExamples:
 
     Attributes:
         of: what they are of: run, split, data set.
-        counts: by kind the images of the split.
+        counts: by kind the images, or questions, of the split.
         examples: by kind those to show.
         images: by id; none where the data could not be loaded.
         note: why images are missing, if they are.
@@ -59,21 +62,28 @@ class ShownExamples:
     images: Mapping[str, Thumbnail]
     note: str = ""
 
+    @property
+    def title(self) -> str:
+        """What they show."""
+        return "Examples" if {"right", "missed"} & self.examples.keys() else "What the exemplar changed"
+
 
 def choose_examples(predictions: Mapping[str, Rows], count: int) -> dict[str, list[Example]]:
     """Choose images of each kind, evenly spaced over the split, so that nobody picks the prettiest.
 
     Args:
-        predictions: by mode the rows of `predictions.csv`: `off` and `on`, and `tsm` if there is one.
+        predictions: by mode the rows of `predictions.csv`: `off`, `on` where there is an exemplar, `tsm` if there is
+            one. Of answers in words with `truth` and `prediction` for the right response and the answer.
         count: images of each kind at most.
 
     Returns:
-        By kind (`fixed`, `broken`, `wrong`) the examples; kinds without any are left out.
+        By kind (`fixed`, `broken`, `wrong`; without exemplar `right`, `missed`) the examples; kinds without any are
+        left out.
     """
     tables = {mode: {row["id"]: row for row in rows} for mode, rows in predictions.items()}
     kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
-    for name, row in tables["off"].items():
-        if name in tables["on"] and (kind := _kind(_is_right(row), _is_right(tables["on"][name]))):
+    for name, kind in _kinds(predictions):
+        if kind:
             kinds[kind].append(name)
     return {
         kind: [_example(name, tables) for name in spaced(names, count)]
@@ -96,9 +106,19 @@ def spaced(items: Sequence[str], count: int) -> list[str]:
 
 def counts(predictions: Mapping[str, Rows]) -> dict[str, int]:
     """Count the images of each kind."""
+    kinds = [kind for _, kind in _kinds(predictions)]
+    known = list(KINDS)[:3] if "on" in predictions else list(KINDS)[3:]
+    return {kind: kinds.count(kind) for kind in known}
+
+
+def _kinds(predictions: Mapping[str, Rows]) -> Iterator[tuple[str, str | None]]:
+    """Yield each row that every mode has with its kind."""
+    if "on" not in predictions:
+        yield from ((row["id"], "right" if _is_right(row) else "missed") for row in predictions["off"])
+        return
     right = {row["id"]: _is_right(row) for row in predictions["on"]}
-    kinds = [_kind(_is_right(row), right[row["id"]]) for row in predictions["off"] if row["id"] in right]
-    return {kind: kinds.count(kind) for kind in KINDS}
+    both = [row for row in predictions["off"] if row["id"] in right]
+    yield from ((row["id"], _kind(_is_right(row), right[row["id"]])) for row in both)
 
 
 def _kind(without: bool, with_exemplar: bool) -> str | None:
@@ -108,11 +128,12 @@ def _kind(without: bool, with_exemplar: bool) -> str | None:
 
 
 def _is_right(row: Mapping[str, str]) -> bool:
-    return row["prediction"] == row["truth"]
+    return row["exact_match"] == "1" if "exact_match" in row else row["prediction"] == row["truth"]
 
 
 def _example(name: str, tables: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Example:
-    return Example(name, tables["off"][name]["truth"], list(_answers(name, tables)))
+    row = tables["off"][name]
+    return Example(name, row["truth"], list(_answers(name, tables)), row.get("instruction", ""))
 
 
 def _answers(name: str, tables: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Iterator[Answer]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vitask.reporting.study import Result, Study, estimate
 from vitask.reporting.table import markdown
-from vitask.reporting.tables import FURTHER, HEADLINE, Cell, Table
+from vitask.reporting.tables import FURTHER, HEADLINE, WORDS, Cell, Table
 
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -58,7 +58,7 @@ def latex_escape(text: str) -> str:
 
 
 def csv_figures(studies: Sequence[Study]) -> str:
-    """Write every figure in full precision, a line each: of whole evaluations, of data sets, of labels.
+    """Write every figure in full precision, a line each: of whole evaluations, data sets, labels, instructions.
 
     `value` is the mean over `seeds`; `sd` their standard deviation, or `low` and `high` the bootstrap interval.
     """
@@ -92,7 +92,7 @@ def _latex_table(table: Table) -> Iterator[str]:
 def _figures(found: Sequence[Result]) -> Iterator[list[Any]]:
     """Lines of one row and mode: data set, label, metric, and its estimate."""
     metrics = [result.metrics for result in found]
-    keys = [*HEADLINE.values(), *FURTHER.values()]
+    keys = [*HEADLINE.values(), *WORDS.values(), *FURTHER.values()]
     yield from _lines("", "", metrics, keys)
     parts = [("", metrics)] + [
         (name, [each.get("sets", {}).get(name, {}) for each in metrics]) for name in metrics[0].get("sets", {})
@@ -103,6 +103,9 @@ def _figures(found: Sequence[Result]) -> Iterator[list[Any]]:
         for label in several[0].get("per_class") or {}:
             of_label = [(each.get("per_class") or {}).get(label) for each in several]
             yield from _lines(name, label, of_label, ("precision", "recall", "f1", "auc", "support"))
+    for asked in metrics[0].get("by_instruction") or {}:
+        of_asked = [(each.get("by_instruction") or {}).get(asked) for each in metrics]
+        yield from _lines("", asked, of_asked, (*WORDS.values(), "mrr", "perplexity", "samples"))
 
 
 def _lines(

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vitask.reporting.open_ended import flattened, is_open
+
 EVALUATION = "test"
 INSIDE = ("tsm", "majority", "averaged")
 """Modes that are not evaluated apart: their figures stand beside those of the VLM."""
@@ -24,7 +26,10 @@ class GridResults:
     """
 
     def __init__(self, results: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> None:
-        self.results = results
+        self.results = {
+            seed: {row: list(map(_looked_up, several)) for row, several in by_row.items()}
+            for seed, by_row in results.items()
+        }
         self.seeds = list(results)
         self.rows = list(results[self.seeds[0]])
 
@@ -79,6 +84,10 @@ class GridResults:
                 found.setdefault(seed, value)
         return found
 
+    def has(self, key: str) -> bool:
+        """Say whether some row has a figure, however it was evaluated."""
+        return any(_look_up(metrics, metrics["mode"], key, None) is not None for _, _, metrics in self._all())
+
     def densities(self, place: Sequence[str]) -> tuple[list[float], list[float]]:
         """Return the response's probabilities behind right and wrong images, of all seeds (see `values`)."""
         right: list[float] = []
@@ -124,6 +133,11 @@ def complete(place: Sequence[str]) -> tuple[str, str, str]:
         ('vanilla', 'off', 'test')
     """
     return (*place, *("off", EVALUATION)[len(place) - 1 :])
+
+
+def _looked_up(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Put figures of free answers beside the others."""
+    return {**metrics, **flattened(metrics)} if is_open(metrics) else metrics
 
 
 def _evaluation(metrics: Mapping[str, Any]) -> str:

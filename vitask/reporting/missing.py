@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from vitask.reporting.deviations import parts_of
+from vitask.reporting.open_ended import is_open
 from vitask.reporting.study import Result, RunRecord, Study
 
 WITHOUT_EXEMPLAR = ("off", "untuned")
@@ -29,7 +30,13 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("figures by label, confusion, reliability", "overwrite=true", lambda r: True, lambda r: _has(r, "per_class")),
+    Part(
+        "figures by label, confusion, reliability",
+        "overwrite=true",
+        lambda r: not is_open(r.metrics),
+        lambda r: _has(r, "per_class"),
+    ),
+    Part("free answers", "generate=true", lambda r: is_open(r.metrics), lambda r: "exact_match" in r.metrics),
     Part("bootstrap intervals", "overwrite=true", lambda r: True, lambda r: _has(r, "intervals")),
     Part("ranking densities", "ranking=true", lambda r: r.mode in WITHOUT_EXEMPLAR, lambda r: _has(r, "pairs")),
 )

@@ -1,4 +1,4 @@
-"""The table of an open-ended run: free answers, and the right response among others; imports no torch."""
+"""The figures of an open-ended run: free answers, and the right response among others; imports no torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,23 @@ from vitask.reporting.table import MODES, markdown, number
 GENERATED = {"exact_match": "exact match (95 % interval)", "token_f1": "token F1"}
 READ = {"rank_accuracy": "ranked first (95 % interval)", "mrr": "MRR", "perplexity": "perplexity"}
 MOST_INSTRUCTIONS = 8
+
+
+def is_open(metrics: Mapping[str, Any]) -> bool:
+    """Say whether figures are those of answers in words."""
+    return "by_instruction" in metrics
+
+
+def flattened(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of answers in words with those of free answers beside the others, as a report looks them up.
+
+    Example:
+        >>> flattened({"by_instruction": {}, "generated": {"exact_match": 0.5, "intervals": {}}})["exact_match"]
+        0.5
+    """
+    free = metrics.get("generated") or {}
+    rest = {key: value for key, value in metrics.items() if key != "generated"}
+    return {**rest, **free, "intervals": {**metrics.get("intervals", {}), **free.get("intervals", {})}}
 
 
 def open_ended_table(results: Sequence[Mapping[str, Any]]) -> str:

@@ -105,19 +105,20 @@ def _pictures(study: Study) -> Iterator[Picture]:
         yield Picture(figure, f"{study.title}.", wide=True)
         return
     for evaluation in study.evaluations[:1]:
-        groups = accuracies(study, evaluation)
-        if len({name for values in groups.values() for name in values}) > 1:
-            spread = ", with one standard deviation over seeds" if any(map(_has_spread, groups.values())) else ""
-            yield Picture(bar_figure(groups, "accuracy"), f"Accuracy, {evaluation}{spread}.", wide=True)
+        for title, key in (("accuracy", "accuracy"), ("exact match", "exact_match")):
+            groups = figures_by_mode(study, evaluation, key)
+            if len({name for values in groups.values() for name in values}) > 1:
+                spread = ", with one standard deviation over seeds" if any(map(_has_spread, groups.values())) else ""
+                yield Picture(bar_figure(groups, title), f"{title.capitalize()}, {evaluation}{spread}.", wide=True)
 
 
-def accuracies(study: Study, evaluation: str) -> dict[str, dict[str, tuple[float, float | None]]]:
-    """Return mean and spread of the accuracy by mode and row, the TSM's beside those of the VLM."""
+def figures_by_mode(study: Study, evaluation: str, key: str) -> dict[str, dict[str, tuple[float, float | None]]]:
+    """Return mean and spread of a figure by mode and row, the TSM's beside those of the VLM."""
     found = [("TSM", name, metrics) for name, metrics in baselines(study, evaluation) if name.startswith("TSM")]
     found += [(MODES.get(mode, mode), row, metrics_of(several)) for row, mode, several in study.places(evaluation)]
     groups: dict[str, dict[str, tuple[float, float | None]]] = {}
     for series, row, metrics in found:
-        if (known := estimate(metrics, "accuracy")) is not None:
+        if (known := estimate(metrics, key)) is not None:
             groups.setdefault(series, {})[row] = (known.value, known.sd)
     return groups
 

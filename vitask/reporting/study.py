@@ -177,7 +177,7 @@ def estimate(metrics: Sequence[Mapping[str, Any] | None], key: str) -> Estimate 
 
 
 def baselines(study: Study, evaluation: str) -> list[tuple[str, list[Mapping[str, Any]]]]:
-    """Return what stands beside every VLM: the TSMs and the majority class, each with its figures a seed.
+    """Return what stands beside every VLM: the TSMs, the majority class or commonest response, chance; a figure a seed.
 
     A TSM that has a row of its own is left out. Rows whose TSMs differ get one each.
     """
@@ -197,8 +197,12 @@ def baselines(study: Study, evaluation: str) -> list[tuple[str, list[Mapping[str
         else:
             tsms.append(([row], found))
     named = [("TSM" if len(tsms) == 1 else f"TSM of {', '.join(rows)}", list(known.values())) for rows, known in tsms]
-    majority = {r.seed: r.metrics["majority"] for r in study.select(evaluation) if r.metrics.get("majority")}
-    return named + ([("majority class", list(majority.values()))] if majority else [])
+    found = study.select(evaluation)
+    majority = {r.seed: r.metrics["majority"] for r in found if r.metrics.get("majority")}
+    chance = {r.seed: {"rank_accuracy": r.metrics["chance"]} for r in found if r.metrics.get("chance")}
+    guess = "commonest response" if any("exact_match" in each for each in majority.values()) else "majority class"
+    simple = {guess: list(majority.values()), "chance": list(chance.values())}
+    return named + [(name, metrics) for name, metrics in simple.items() if metrics]
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

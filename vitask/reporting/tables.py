@@ -12,7 +12,11 @@ from vitask.reporting.study import MODES, Estimate, Result, Study, baselines, es
 
 Metrics = Mapping[str, Any]
 HEADLINE = {"accuracy": "accuracy", "macro-F1": "macro_f1", "AUC": "auc"}
+WORDS = {"exact match": "exact_match", "token F1": "token_f1", "ranked first": "rank_accuracy"}
+"""What answers in words have in the place of `HEADLINE`."""
 FURTHER = {
+    "MRR": "mrr",
+    "perplexity": "perplexity",
     "balanced accuracy": "balanced_accuracy",
     "weighted F1": "weighted_f1",
     "accuracy per label": "label_accuracy",
@@ -82,9 +86,9 @@ def cell(value: Estimate | None) -> Cell:
 
 
 def headline_table(study: Study, evaluation: str) -> Table:
-    """Lay out rows beside baselines: accuracy, macro-F1 and AUC without and with the exemplar."""
+    """Lay out rows beside baselines: accuracy, macro-F1 and AUC, or those of answers in words, w/o and w/ exemplar."""
     own = (study.grid or {}).get("grid", {}).get("columns") or {}
-    figures = {**HEADLINE, **{name: key for name, key in own.items() if key not in HEADLINE.values()}}
+    figures = {**HEADLINE, **WORDS, **{name: key for name, key in own.items() if key not in HEADLINE.values()}}
     modes = [mode for mode in study.modes(evaluation) if mode != "tsm"] or ["tsm"]
     columns = [
         (mode, name, key)
@@ -147,18 +151,34 @@ def class_table(title: str, by_mode: Mapping[str, Sequence[Metrics]]) -> Table |
         title: what the figures are of.
         by_mode: the metrics of one data set in each mode, one a seed.
     """
-    known = {mode: [m["per_class"] for m in several if m.get("per_class")] for mode, several in by_mode.items()}
+    return _parts_table(title, by_mode, ("per_class", "label"), ("support", "images"), PER_CLASS)
+
+
+def instruction_table(title: str, by_mode: Mapping[str, Sequence[Metrics]]) -> Table | None:
+    """Lay out the figures of answers in words to every instruction; the arguments are those of `class_table`."""
+    return _parts_table(title, by_mode, ("by_instruction", "instruction"), ("samples", "questions"), WORDS)
+
+
+def _parts_table(
+    title: str,
+    by_mode: Mapping[str, Sequence[Metrics]],
+    parts: tuple[str, str],
+    counted: tuple[str, str],
+    figures: Mapping[str, str],
+) -> Table | None:
+    """Lay out figures of every label or instruction: where they stand and what they are called, likewise the counts."""
+    known = {mode: [m[parts[0]] for m in several if m.get(parts[0])] for mode, several in by_mode.items()}
     known = {mode: several for mode, several in known.items() if several}
     if not known:
         return None
     rows = []
-    for label, figures in next(iter(known.values()))[0].items():
-        cells = [Cell(f"{figures['support']:g}")]
+    for name, own in next(iter(known.values()))[0].items():
+        cells = [Cell(f"{own[counted[0]]:g}")]
         for several in known.values():
-            cells += [cell(estimate([each.get(label) for each in several], key)) for key in PER_CLASS.values()]
-        rows.append((label, cells))
-    columns = [("", "images"), *((MODES.get(mode, mode), name) for mode in known for name in PER_CLASS)]
-    return Table(title, "label", columns, rows)
+            cells += [cell(estimate([each.get(name) for each in several], key)) for key in figures.values()]
+        rows.append((name, cells))
+    columns = [("", counted[1]), *((MODES.get(mode, mode), title) for mode in known for title in figures)]
+    return Table(title, parts[1], columns, rows)
 
 
 def metrics_of(results: Sequence[Result]) -> list[Metrics]:

@@ -51,4 +51,6 @@ def ask(request: PredictConfig, paths: Sequence[str]) -> Iterator[tuple[Path, st
         raise UsageError("instruction: this run was tuned on several; say what to ask, instruction='What is it?'")
     if request.exemplar == "on" and not predictor.sees_exemplar:
         say("this run was tuned without exemplar, so it answers without")
-    yield from zip(files, predictor.ask(file_set(files, images), instruction, request.batch_size), strict=True)
+    shown, size = file_set(files, images), request.batch_size
+    answers = predictor.ask(shown, instruction, exemplar=predictor.sees_exemplar, batch_size=size)
+    yield from zip(files, answers, strict=True)

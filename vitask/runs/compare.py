@@ -11,7 +11,7 @@ from vitask.errors import UsageError, VitaskError
 from vitask.reporting.comparison import compare_answers, compare_seeds, read_answers, samples_table, seeds_table
 from vitask.runs.evaluate import evaluate
 from vitask.runs.evaluation_request import folder_name
-from vitask.runs.open_ended import require_labels
+from vitask.runs.identity import is_open_ended
 from vitask.runs.tuned import finished_run
 
 if TYPE_CHECKING:
@@ -30,11 +30,15 @@ def compare(request: CompareConfig, base: Sequence[str], own: Sequence[str]) -> 
         UsageError: there is no run, it cannot do what was asked, or the seeds do not fit.
         VitaskError: a run is not finished, or the runs were not evaluated on the same samples.
     """
+    for run in (*base, *own):
+        finished_run(run)
     pairs = [(base[0], own[0])] if len(base) == len(own) == 1 else _by_seed(base, own)
     found = [_compare_runs(request, *pair) for pair in pairs]
     if len(found) == 1:
         table = samples_table(request.split, found[0])
+        images = next(iter(found[0].values())).get("images")
         tests = "McNemar's exact test for the accuracy, paired bootstrap for macro-F1 and the intervals"
+        tests = f"paired bootstrap over {images} images, whose questions stay together" if images else tests
     else:
         over = {name: compare_seeds([each[name] for each in found]) for name in found[0]}
         table, tests = seeds_table(request.split, over), "paired t-test over the seeds"
@@ -71,9 +75,9 @@ def _compare_runs(request: CompareConfig, base: str, own: str) -> dict[str, dict
 
 def _evaluated(request: CompareConfig, run: str) -> dict[str, Path]:
     """Evaluate a run if that is missing, and return where the predictions of each data set are."""
-    require_labels(finished_run(run)[1], f"compare {run}", "vitask evaluate gives its figures with their intervals")
+    generate = str(is_open_ended(finished_run(run)[1])).lower()
     options = [f"{key}={getattr(request, key)}" for key in ("split", "exemplar", "batch_size", "device")]
-    asked = compose_config("evaluate", [f"run={run}", "generate=false", *options])
+    asked = compose_config("evaluate", [f"run={run}", f"generate={generate}", *options])
     (metrics,) = evaluate(asked)
     folder = finished_run(run)[0].path / "eval" / folder_name(asked, metrics["mode"])
     return {name: folder / name for name in metrics["sets"]} if "sets" in metrics else {"": folder}

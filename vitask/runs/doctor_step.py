@@ -11,7 +11,7 @@ from accelerate.utils import send_to_device
 
 from vitask.config.build import build_optimizer
 from vitask.runs.doctor_machine import Needs
-from vitask.runs.findings import Finding, in_bytes, ok, wrong
+from vitask.runs.findings import Finding, in_bytes, note, ok, wrong
 from vitask.training.checkpoint import trainable_state
 from vitask.training.cost import peak_memory
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LONG = 10.0
 """Seconds of a first, cold pass from which a second one is not worth the wait."""
+FEW = 50
+"""Steps of a TSM below which it is worth a word."""
 CHECKPOINTS = 3
 """Two that are kept, and one that is being written; the model at the end is smaller."""
 NUDGE = 0.02
@@ -106,11 +108,13 @@ def step_finding(stage: str, step: Step, optim: OptimConfig, steps: int) -> Find
     passes = -(-optim.batch_size // step.samples)
     seconds = step.seconds * passes
     memory = "" if step.peak is None else f"{in_bytes(step.peak)} of memory at most; "
-    return ok(
+    few = stage == "tsm" and steps < FEW
+    return (note if few else ok)(
         f"{stage}, step",
         f"{steps} steps of {seconds:.2f} s: about {_duration(steps * seconds)} on one device, without validation; "
         f"{memory}{step.trained:,} of {step.total:,} parameters train; a checkpoint has {in_bytes(step.checkpoint)}; "
-        f"loss {step.parts['loss']:.3f}",
+        f"loss {step.parts['loss']:.3f}"
+        + ("; so few steps may leave it no better than chance, take more (tsm.optim.epochs)" if few else ""),
     )
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,13 @@ import numpy as np
 
 from vitask.data import comparable, instruction_ids, token_f1
 from vitask.evaluation.open_ended import right_places
-from vitask.evaluation.uncertainty import bootstrap_ratios
+from vitask.evaluation.uncertainty import Parts, bootstrap_ratios
 from vitask.runs.folder import write_json, write_text
 
 if TYPE_CHECKING:
     from vitask.data import TaskData
 
 MOST_INSTRUCTIONS = 50
-Parts = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 class OpenEvaluation:

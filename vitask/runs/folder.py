@@ -21,12 +21,13 @@ from yaml import YAMLError
 from vitask.config.compose import checked
 from vitask.config.schema import Config
 from vitask.errors import UsageError, VitaskError
+from vitask.files import flush, written
 
 if TYPE_CHECKING:
     from vitask.data import TaskData
 
 PACKAGES = ("vitask", "torch", "transformers", "peft", "accelerate", "timm", "datasets", "hydra-core", "numpy")
-CONFIG, ENVIRONMENT, SUMMARY = "config.yaml", "environment.json", "summary.json"
+CONFIG, ENVIRONMENT, LOG, SUMMARY = "config.yaml", "environment.json", "log.jsonl", "summary.json"
 
 
 class RunFolder:
@@ -102,6 +103,13 @@ class RunFolder:
                 f"{self.path}: the data has changed since this run began (fingerprint {task.fingerprint[:12]}, was "
                 f"{began[:12]}); put the data back, or {anew}"
             )
+
+    def withdraw(self) -> None:
+        """Remove the folder of a run that ended before its first step; one that has something to go on from stays."""
+        log = self.path / LOG
+        logged = log.is_file() and log.stat().st_size > 0
+        if not logged and not any((self.path / name).exists() for name in ("checkpoints", "folds", "tsm")):
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Mark the run as finished and drop its resumable checkpoints."""
@@ -207,8 +215,13 @@ def _finite(value: Any) -> Any:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, all or nothing."""
     scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    try:
+        with written(path):
+            scratch.write_text(text, encoding="utf-8")
+            flush(scratch)
+            scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def stage_summary(config: Config, watch: Stopwatch, steps: int, **results: Any) -> dict[str, Any]:

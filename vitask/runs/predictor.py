@@ -161,11 +161,20 @@ class VLMPredictor:
             [texts[answer] for answer in best],
         )
 
-    def ask(self, shown: ImageSet, instruction: str, batch_size: int) -> Iterator[str]:
-        """Yield the answer to an instruction in free words for each image, with its exemplar if the run sees one."""
+    def ask(
+        self, shown: ImageSet, instruction: str | Sequence[str], *, exemplar: bool, batch_size: int
+    ) -> Iterator[str]:
+        """Yield the answer to an instruction in free words for each image.
+
+        Args:
+            shown: the images.
+            instruction: one for all, or one an image.
+            exemplar: show the exemplar of each; the predictor was opened with `exemplar=on`.
+            batch_size: images at once.
+        """
         tuned = self.tuned
         prompts = PromptTable(shown.images, tuned.prompter, instruction)
-        exemplars = self.source(shown) if self.sees_exemplar else None
+        exemplars = self.source(shown) if exemplar else None
         for start in range(0, len(prompts), batch_size):
             rows = range(start, min(start + batch_size, len(prompts)))
             members = [prompts[row] for row in rows]

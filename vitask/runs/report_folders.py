@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from vitask.errors import UsageError, VitaskError
 from vitask.reporting.missing import Note
+from vitask.reporting.open_ended import flattened, is_open
 from vitask.reporting.study import Result, RunRecord
 from vitask.runs.folder import CONFIG, ENVIRONMENT, RunFolder, read_json
-from vitask.runs.identity import at_stage, data_name, identity, is_open_ended, run_folder, term_weights
+from vitask.runs.identity import at_stage, data_name, identity, run_folder, term_weights
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config
@@ -61,9 +62,6 @@ class Shelf:
             return None
         try:
             config = run.config()
-            if is_open_ended(config):
-                self.leave_out(folder, "left out, it answers in words; vitask evaluate prints its figures.")
-                return None
             before = self._before(config, folder)
             return RunRecord(
                 name=folder.resolve().name,
@@ -145,7 +143,8 @@ def grid_results(found: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> Ite
                 other = next((word.split("=")[1] for word in spec.get("on") or () if word.startswith("data=")), None)
                 data = other or (run.data if run else "")
                 folder = _folder_of(metrics, run) if run else None
-                yield Result(row, int(seed), name, metrics["mode"], metrics, data, folder, bool(spec.get("plug")))
+                shown = flattened(metrics) if is_open(metrics) else metrics
+                yield Result(row, int(seed), name, metrics["mode"], shown, data, folder, bool(spec.get("plug")))
 
 
 def _folder_of(metrics: Mapping[str, Any], run: RunRecord) -> Path | None:
@@ -163,7 +162,7 @@ def _with_pairs(metrics: dict[str, Any], folder: Path) -> dict[str, Any]:
         metrics = {**metrics, "pairs": read_json(folder / PAIRS)}
     if "sets" in metrics:
         metrics["sets"] = {name: _with_pairs(each, folder / name) for name, each in metrics["sets"].items()}
-    return metrics
+    return flattened(metrics) if is_open(metrics) else metrics
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from vitask.config.build import build_task
 from vitask.data import members_of
 from vitask.errors import VitaskError
 from vitask.reporting.examples import Rows, ShownExamples, Thumbnail, choose_examples, counts
+from vitask.reporting.open_ended import is_open
 from vitask.reporting.study import Result, RunRecord, Study
 from vitask.runs.folder import RunFolder
 
@@ -37,7 +38,10 @@ class Gallery:
         self._tasks: dict[str, TaskData | str] = {}
 
     def examples(self, study: Study) -> dict[str, ShownExamples]:
-        """Return examples by row, for rows that were evaluated with and without the exemplar on their own data."""
+        """Return examples by row, for rows that were evaluated with and without the exemplar on their own data.
+
+        Answers in words are shown without an exemplar, too.
+        """
         found = {}
         for row, runs in study.runs.items():
             for evaluation in study.evaluations:
@@ -46,13 +50,14 @@ class Gallery:
                     for result in study.select(evaluation, row)
                     if result.seed == runs[0].seed and result.folder and _on_own_data(result)
                 }
-                if self.count and row not in found and {"off", "on"} <= by_mode.keys():
+                shown = {"off", "on"} <= by_mode.keys() or ("off" in by_mode and is_open(by_mode["off"].metrics))
+                if self.count and row not in found and shown:
                     found[row] = self._shown(runs[0], evaluation, by_mode)
         return {row: shown for row, shown in found.items() if shown.examples}
 
     def _shown(self, run: RunRecord, evaluation: str, by_mode: Mapping[str, Result]) -> ShownExamples:
         split = by_mode["off"].metrics.get("split", "test")
-        predictions = {mode: _predictions(by_mode[mode].folder) for mode in ("off", "on")}
+        predictions = {mode: _predictions(by_mode[mode].folder) for mode in ("off", "on") if mode in by_mode}
         if rows := _predictions(run.tsm / "eval" / f"{split}-tsm"):
             predictions["tsm"] = rows
         examples = choose_examples(predictions, self.count)
@@ -94,7 +99,11 @@ def thumbnail(image: Image) -> Thumbnail:
 
 
 def _predictions(folder: Path) -> Rows:
-    """The rows of an evaluation; those of a mixture's data sets one behind the other, named after their set."""
+    """The rows of an evaluation; those of a mixture's data sets one behind the other, named after their set.
+
+    Those of answers in words say what is right and what was answered under the names that labels have; without free
+    answers there are none.
+    """
     own = folder / "predictions.csv"
     if own.is_file():
         return _read(own)
@@ -104,7 +113,10 @@ def _predictions(folder: Path) -> Rows:
 
 def _read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    if not rows or "response" not in rows[0]:
+        return rows
+    return [{**row, "truth": row["response"], "prediction": row["text"]} for row in rows if "text" in row]
 
 
 def _rows_of(task: TaskData, split: str) -> dict[str, tuple[Any, int]]:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vitask.config.build import join_ranks
+from vitask.config.build import build_hints, build_templates, join_ranks
 from vitask.config.compose import load_stage
 from vitask.config.tuning import check_tuning
 from vitask.errors import UsageError, VitaskError
@@ -51,8 +51,8 @@ def planned_stages(config: Config) -> list[Config]:
     """Return the configuration of every stage that is to be trained, in order; what they start from may come before.
 
     Raises:
-        UsageError: the pipeline leaves out the stage that was configured, or a stage wants labels or class
-            probabilities that nobody gives.
+        UsageError: the pipeline leaves out the stage that was configured, an instruction cannot be written, or a stage
+            wants labels or class probabilities that nobody gives.
     """
     if config.stage.terms and config.stage.name not in config.stage.pipeline:
         raise UsageError(f"stage.pipeline: does not hold the stage itself, stage.name={config.stage.name}")
@@ -61,6 +61,8 @@ def planned_stages(config: Config) -> list[Config]:
         raise UsageError("stage.pipeline: is empty, so there is nothing to train")
     for stage in stages:
         _check_start(stage)
+    build_templates(config.data)
+    build_hints(config.data)
     check_open_ended(config, stages)
     _check_probabilities(config, stages)
     if any(stage.stage.name != "tsm" for stage in stages):
@@ -131,7 +133,13 @@ def _train_one(config: Config, run: RunFolder) -> None:
     from vitask.runs.train_tsm import train_tsm
     from vitask.runs.train_vlm import train_vlm
 
-    summary = (train_tsm if config.stage.name == "tsm" else train_vlm)(config, run)
+    begun = run.path.exists()
+    try:
+        summary = (train_tsm if config.stage.name == "tsm" else train_vlm)(config, run)
+    except Exception:
+        if is_main() and not begun:
+            run.withdraw()
+        raise
     if is_main():
         run.finish(summary)
     wait_for_everyone()

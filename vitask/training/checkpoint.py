@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 import zlib
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vitask.errors import VitaskError
+from vitask.files import flush
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,10 +63,14 @@ class Checkpoints:
             _write(scratch, weights, state)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap a full disk
             shutil.rmtree(scratch, ignore_errors=True)
-            raise VitaskError(f"{final}: cannot write this checkpoint: {' '.join(str(error).split())[:200]}") from error
+            reason = " ".join(str(error).split())[:200]
+            raise VitaskError(
+                f"{final}: cannot write this checkpoint: {reason}; once it can be written, the same command goes on "
+                "from the one before"
+            ) from error
         shutil.rmtree(final, ignore_errors=True)
         scratch.rename(final)
-        _flush(self.folder)
+        flush(self.folder)
         self.intact = [*(path for path in self.intact if path != final), final][-self.keep :]
         for old in self.folder.iterdir():
             if old not in self.intact:
@@ -103,7 +107,7 @@ def _write(folder: Path, weights: dict[str, Tensor], state: dict[str, Any]) -> N
     sums = {name: _checksum(folder / name) for name in (WEIGHTS, STATE)}
     (folder / CHECKSUMS).write_text(json.dumps(sums))
     for path in folder.iterdir():
-        _flush(path)
+        flush(path)
 
 
 def _damage(path: Path) -> str | None:
@@ -139,11 +143,3 @@ def _checksum(path: Path) -> int:
         while block := file.read(1 << 22):
             total = zlib.crc32(block, total)
     return total
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitask.errors import VitaskError
+from vitask.files import written
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,12 +32,13 @@ class Recorder:
                 kept = [line for line in self._lines() if json.loads(line)["step"] <= resume_from]
             except (ValueError, KeyError, TypeError) as error:
                 raise VitaskError(f"{self.path}: damaged ({error}); remove the folder to start over") from error
-            self.path.write_text("".join(kept))
+            with written(self.path):
+                self.path.write_text("".join(kept))
 
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Record the values of one step."""
         if self.accelerator.is_main_process:
-            with self.path.open("a") as file:
+            with written(self.path), self.path.open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
         self.accelerator.log(values, step=step)
 
@@ -45,7 +47,8 @@ class Recorder:
         if self.accelerator.is_main_process:
             rows = [json.loads(line) for line in self._lines()]
             columns = list(dict.fromkeys(key for row in rows for key in row))
-            with self.path.with_suffix(".csv").open("w", newline="") as file:
+            table = self.path.with_suffix(".csv")
+            with written(table), table.open("w", newline="") as file:
                 writer = csv.DictWriter(file, columns)
                 writer.writeheader()
                 writer.writerows(rows)

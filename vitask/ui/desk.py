@@ -39,11 +39,13 @@ class Example:
         image: RGB.
         answer: the right one.
         number: of its data set.
+        instruction: what is asked, where every row has its own question.
     """
 
     image: Image
     answer: str
     number: int
+    instruction: str = ""
 
 
 class Desk:
@@ -128,7 +130,8 @@ class Desk:
             each = min(len(rows), max(1, count // len(self.names)))
             for row in np.linspace(rows.start, rows.stop - 1, each).round().astype(int).tolist():
                 answer = task.answers[split["answer"][row]].text
-                drawn.append(Example(split["image"][row].convert("RGB"), answer, number))
+                instruction = split["instruction"][row] if task.open_ended else ""
+                drawn.append(Example(split["image"][row].convert("RGB"), answer, number, instruction))
         return drawn
 
     def _open_vlm(self, request: DemoUIConfig) -> VLMPredictor:

@@ -12,6 +12,10 @@ from vitask.ui.desk import Desk, Example
 
 SHOWN = 10
 """Labels that a column shows."""
+STYLE = "<style>#examples .thumbnail-item { height: 118px; aspect-ratio: auto }</style>"
+"""A gallery crops images that are wider than it is high."""
+NO_ANSWER = "(no answer)"
+"""Shown where the model ends its answer at once."""
 
 
 def build(desk: Desk, examples: list[Example]) -> gr.Blocks:
@@ -36,7 +40,8 @@ def build(desk: Desk, examples: list[Example]) -> gr.Blocks:
                     for number, title in enumerate(desk.columns)
                 ]
         if examples:
-            gr.HTML("Images of the test split, each with the right answer: click one")
+            told = "the right answer: click one" if columns else "an answer: a click writes its question below"
+            gr.HTML(f"{STYLE}Images of the test split, each with {told}")
             clicked = gr.Gallery(
                 [(each.image, each.answer) for each in examples],
                 show_label=False,
@@ -49,31 +54,33 @@ def build(desk: Desk, examples: list[Example]) -> gr.Blocks:
                 buttons=[],
                 elem_id="examples",
             )
-        if desk.talks:
-            _talk(desk, image)
+        asked = _talk(desk, image) if desk.talks else None
 
     def answered(shown: Image | None, name: str) -> Any:
         found = desk.answers(shown, desk.names.index(name)) if shown else dict.fromkeys(desk.columns)
         values = [found[title] for title in desk.columns]
         return values if len(values) != 1 else values[0]
 
-    def picked(event: gr.SelectData) -> tuple[Image, str]:
+    def picked(event: gr.SelectData) -> list[Any]:
         chosen = examples[event.index]
-        return chosen.image, desk.names[chosen.number]
+        return [chosen.image, desk.names[chosen.number], *([chosen.instruction] if asked else [])]
 
     with page:
         if columns:
             for changed in (image, kind):
                 changed.change(answered, [image, kind], columns, show_progress="hidden")
         if examples:
-            clicked.select(picked, None, [image, kind], show_progress="hidden")
+            clicked.select(picked, None, [image, kind, *([asked] if asked else [])], show_progress="hidden")
     return page
 
 
-def _talk(desk: Desk, image: gr.Image) -> None:
-    """The talk about the image: it begins anew with every image. Gradio reads turns as HTML, so they are escaped."""
+def _talk(desk: Desk, image: gr.Image) -> gr.Textbox:
+    """The talk about the image, which begins anew with every one; return the field for what is asked.
+
+    Gradio reads turns as HTML, so they are escaped.
+    """
     talk = gr.Chatbot(
-        label="Talk about the image with the tuned VLM, without exemplar",
+        label="Talk to the tuned VLM, without exemplar",
         render_markdown=False,
         height=260,
         feedback_options=None,
@@ -91,10 +98,12 @@ def _talk(desk: Desk, image: gr.Image) -> None:
             return turns, ""
         turns = [*turns, {"role": "user", "content": escape(message)}]
         plain = [{"role": turn["role"], "content": unescape(_text(turn["content"]))} for turn in turns]
-        return [*turns, {"role": "assistant", "content": escape(desk.reply(shown, plain))}], ""
+        plain = [{**turn, "content": "" if turn["content"] == NO_ANSWER else turn["content"]} for turn in plain]
+        return [*turns, {"role": "assistant", "content": escape(desk.reply(shown, plain) or NO_ANSWER)}], ""
 
     asked.submit(said, [image, asked, talk], [talk, asked])
     image.change(list, None, talk, show_progress="hidden")
+    return asked
 
 
 def _text(content: Any) -> str:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from vitask.errors import VitaskError
+from huggingface_hub.errors import StrictDataclassError
+
+from vitask.errors import UsageError, VitaskError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -94,8 +96,8 @@ class Prompter:
             encoded = self.processor(
                 images=[image.convert("RGB")], text=[text], return_tensors="pt", **options, **self.image_options
             )
-        except ValueError as error:
-            raise VitaskError(f"vlm.path: the processor takes no prompt of its own chat template: {error}") from error
+        except (ValueError, TypeError, StrictDataclassError) as error:
+            raise self._refused(error) from error
         ids = encoded["input_ids"][0].tolist()
         if self.image_token_id not in ids:
             raise VitaskError("vlm.path: the processor left no image token in the prompt; the image would be ignored")
@@ -110,6 +112,13 @@ class Prompter:
             images=images,
             image_tokens=ids.count(self.image_token_id),
         )
+
+    def _refused(self, error: Exception) -> VitaskError:
+        """Say what the processor did not take: an option of the user's, or its own template's text."""
+        reason = " ".join(str(error).split())[:300]
+        if self.image_options:
+            return UsageError(f"vlm.image_options={self.image_options}: the processor does not take them: {reason}")
+        return VitaskError(f"vlm.path: the processor takes no prompt of its own chat template: {reason}")
 
     def response(self, text: str) -> tuple[int, ...]:
         """Tokenise a response as it stands behind the assistant tag, with the token that ends it."""

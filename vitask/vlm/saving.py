@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vitask.errors import VitaskError
+from vitask.files import flush, written
 from vitask.vlm.adapt import is_adapted
 from vitask.vlm.model import put_weights
 
@@ -34,18 +35,29 @@ def save_vlm(vlm: ExemplarVLM, folder: Path, description: Mapping[str, Any], *, 
     scratch = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
+    try:
+        with written(folder):
+            _write(scratch, vlm, description, head)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    scratch.rename(folder)
+
+
+def _write(folder: Path, vlm: ExemplarVLM, description: Mapping[str, Any], head: nn.Module | None) -> None:
     if is_adapted(vlm.vlm):
-        vlm.vlm.save_pretrained(scratch / ADAPTER, save_embedding_layers=False)
+        vlm.vlm.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
     else:
         state = {name: weight.detach().cpu().contiguous() for name, weight in _tuned_weights(vlm.vlm).items()}
-        save_file(state, scratch / WEIGHTS)
+        save_file(state, folder / WEIGHTS)
     for module, name in ((vlm.connector, CONNECTOR), (head, HEAD)):
         if module is not None:
             state = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
-            save_file(state, scratch / name)
-    (scratch / DESCRIPTION).write_text(json.dumps(dict(description), indent=2) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    scratch.rename(folder)
+            save_file(state, folder / name)
+    (folder / DESCRIPTION).write_text(json.dumps(dict(description), indent=2) + "\n")
+    for path in folder.rglob("*"):
+        flush(path)
 
 
 def load_weights(vlm: ExemplarVLM, folder: Path) -> None:
@@ -78,10 +90,12 @@ def _load_tuned(vlm: ExemplarVLM, folder: Path) -> None:
 
 def _load_adapter(vlm: ExemplarVLM, folder: Path) -> None:
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
-    from peft.utils import load_peft_weights
+    from peft.utils import SAFETENSORS_WEIGHTS_NAME, load_peft_weights
 
     if not (folder / ADAPTER / "adapter_config.json").is_file():
         raise VitaskError(f"{folder} holds no tuned VLM; train the stage that should have written it")
+    if not (folder / ADAPTER / SAFETENSORS_WEIGHTS_NAME).is_file():  # peft would look for it on the hub
+        raise _misfit(folder / ADAPTER, f"{SAFETENSORS_WEIGHTS_NAME} is missing")
     try:
         weights = load_peft_weights(str(folder / ADAPTER), device="cpu")
         wanted = get_peft_model_state_dict(vlm.vlm, save_embedding_layers=False)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import AutoProcessor
 
 from vitask.evaluation.closed_set import answer_images
 from vitask.export.check import require_changed, target_digests
@@ -34,7 +35,8 @@ def test_a_merged_model_gives_the_same_label_probabilities(species, tmp_path):
     for parameter in vlm.parameters():
         if parameter.requires_grad:
             parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
-    prompter = Prompter(species.processor, species.family, vlm.base.config, options)
+    species.processor.save_pretrained(tmp_path / "own")  # read back, its image processor is the one that users get
+    prompter = Prompter(AutoProcessor.from_pretrained(tmp_path / "own"), species.family, vlm.base.config, options)
     images = [picture(number, size) for number, size in enumerate(SIZES)]
     prompts = PromptTable(images, prompter, [INSTRUCTIONS[0]] * len(images))
     responses = [prompter.response(label) for label in LABELS]
@@ -46,8 +48,8 @@ def test_a_merged_model_gives_the_same_label_probabilities(species, tmp_path):
     tuned = SimpleNamespace(vlm=vlm, prompter=prompter, members=[asked])
     (question,) = describe_labels(tuned, options)["sets"]
     before = target_digests(vlm)
-    write_merged(SimpleNamespace(vlm=SimpleNamespace(image_options=options)), tuned, tmp_path)
-    model, processor = load_merged(tmp_path, dtype="auto")
+    write_merged(SimpleNamespace(vlm=SimpleNamespace(image_options=options)), tuned, tmp_path / "merged")
+    model, processor = load_merged(tmp_path / "merged", dtype="auto")
     assert require_changed(before, model) == len(before) > 0
     rows = [list(label_probabilities(model, processor, question, image).values()) for image in images]
     assert torch.allclose(torch.tensor(rows, dtype=torch.float64), expected, atol=1e-5)
