@@ -140,9 +140,12 @@ def name_labels(
     if isinstance(own, Mapping):
         _check_known(own, names, "label_texts", what)
         return [replace(label, text=own.get(label.name, label.text)) for label in labels]
+    if isinstance(own, str) or not isinstance(own, Sequence):
+        raise UsageError(f"data.label_texts={own}: give a list, one text a label, or a mapping from names to texts")
     if len(own) != len(names):
         raise UsageError(
-            f"{origin} has {len(names)} labels ({list(names)}), but label_texts has {len(own)}: {list(own)}"
+            f"{origin} has {len(names)} labels ({list(names)}), but label_texts has {len(own)}: {list(own)}; "
+            "give data.label_texts one text a label"
         )
     return [replace(label, text=text) for label, text in zip(labels, own, strict=True)]
 
