@@ -1,0 +1,46 @@
+"""Variables, packages, devices and places of the machine that are not what a run needs."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from .case import bad, check, write
+from .material import TABLE, TRAIN
+
+VARIABLES = {
+    "ranks that are no number": ({"WORLD_SIZE": "two"}, bad(TRAIN + "stage=tsm", 2, "WORLD_SIZE=two")),
+    "a rank that is no number": ({"WORLD_SIZE": "2", "RANK": "x"}, bad(TRAIN + "stage=tsm", 2, "RANK=x")),
+    "a folder of configs that has gone": ({"VITASK_CONFIG_DIR": "/no/such"}, bad("train", 2, "/no/such")),
+}
+PLACES = {
+    "out is a file": bad("train | stage=tsm | out={tmp}/f | cache={cache}", 1, "/f", spoil=write("f", "x")),
+    "out cannot be written": bad("train | stage=tsm | out=/proc/vitask | cache={cache}", 1, "/proc/vitask"),
+}
+PACKAGES = {
+    "openpyxl": bad(TABLE.replace("t.csv", "t.xlsx"), 2, "vitask[excel]", spoil=write("t.xlsx", b"PK\x03\x04")),
+}
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_wrong_variable(name, cli, places, monkeypatch):
+    variables, case = VARIABLES[name]
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    check(case, cli, places["tmp"], **places)
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_wrong_place(name, cli, places):
+    PLACES[name].spoil(places["tmp"])
+    check(PLACES[name], cli, places["tmp"], **places)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_that_is_not_installed(package, cli, places, monkeypatch):
+    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    PACKAGES[package].spoil(places["tmp"])
+    check(PACKAGES[package], cli, places["tmp"], **places)
