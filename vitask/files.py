@@ -51,7 +51,7 @@ def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside `path` to fill, and put it in the place of `path` if the block ends well.
+    """Give an empty folder beside `path` to fill; if the block ends well, flush it and put it in the place of `path`.
 
     Example:
         >>> with atomic_folder(Path("model")) as folder:
@@ -62,6 +62,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         with written(path):
             yield temporary
+            for inside in temporary.rglob("*"):
+                flush(inside)
         if path.exists():
             path.rename(earlier)
         try:
@@ -105,9 +107,12 @@ def flush(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path, name: str) -> None:
-    """Remove what killed processes left of files whose name fits the pattern `name`; nobody else may write them now."""
+    """Remove what killed processes left of files and folders whose name fits a pattern; nobody may write them now."""
     for temporary in folder.glob(f".{name}.*.tmp"):
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
 def write_tensors(path: Path, layout: Layout, pieces: Iterable[Tensor]) -> None:

@@ -68,7 +68,7 @@ def settings(pipeline, tmp_path) -> list[str]:
         (".environment.json", []),
         ("step-00000001", []),
         ("step-00000003", [1, 2]),
-        ("model.tmp", [2, 3]),
+        (".model.", [2, 3]),
         (".summary.json", [2, 3]),
     ],
 )

@@ -21,7 +21,7 @@ from yaml import YAMLError
 from vitask.config.compose import checked
 from vitask.config.schema import Config
 from vitask.errors import UsageError, VitaskError
-from vitask.files import flush, written
+from vitask.files import atomic_write
 
 if TYPE_CHECKING:
     from vitask.data import TaskData
@@ -214,14 +214,7 @@ def _finite(value: Any) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, all or nothing."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    try:
-        with written(path):
-            scratch.write_text(text, encoding="utf-8")
-            flush(scratch)
-            scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def stage_summary(config: Config, watch: Stopwatch, steps: int, **results: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vitask.errors import VitaskError
-from vitask.files import flush, written
+from vitask.files import atomic_folder, remove_leftovers
 from vitask.vlm.adapt import is_adapted
 from vitask.vlm.model import put_weights
 
@@ -32,17 +31,9 @@ def save_vlm(vlm: ExemplarVLM, folder: Path, description: Mapping[str, Any], *, 
     without one, `weights.safetensors` holds every weight that trained. `connector.safetensors` and `head.safetensors`
     are written when there is a connector, or a linear head; `vitask.json` holds the description.
     """
-    scratch = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
-        with written(folder):
-            _write(scratch, vlm, description, head)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    scratch.rename(folder)
+    remove_leftovers(folder.parent, folder.name)
+    with atomic_folder(folder) as scratch:
+        _write(scratch, vlm, description, head)
 
 
 def _write(folder: Path, vlm: ExemplarVLM, description: Mapping[str, Any], head: nn.Module | None) -> None:
@@ -56,8 +47,6 @@ def _write(folder: Path, vlm: ExemplarVLM, description: Mapping[str, Any], head:
             state = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
             save_file(state, folder / name)
     (folder / DESCRIPTION).write_text(json.dumps(dict(description), indent=2) + "\n")
-    for path in folder.rglob("*"):
-        flush(path)
 
 
 def load_weights(vlm: ExemplarVLM, folder: Path) -> None:
