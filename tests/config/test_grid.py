@@ -12,6 +12,7 @@ from vitask.config.grid import EVERY_ROW, compose_grid
 from vitask.errors import UsageError
 from vitask.runs.ablate import Plan
 from vitask.runs.identity import run_folder
+from vitask.runs.train import planned_stages
 
 MINE = """\
 defaults:
@@ -46,11 +47,12 @@ def test_the_examples_run():
 
 
 @pytest.mark.parametrize("name", sorted(groups()["ablation"]))
-def test_every_row_and_evaluation_of_the_shipped_grids_composes(name):
+def test_every_row_and_evaluation_of_the_shipped_grids_composes_and_would_be_trained(name):
     grid, overrides = compose_grid(name, ["split=val", "data.root=nowhere"])
     assert (grid.split, overrides) == ("val", ["data.root=nowhere"])
     plans = [Plan(grid, row, overrides, seed=3) for row in grid.rows]
     assert {plan.config.seed for plan in plans} == {3}
+    assert all(planned_stages(plan.config) for plan in plans)
     folders = [run_folder(plan.config) for plan in plans]
     assert len(set(folders)) == len(folders), "two rows are the same run"
 

@@ -95,3 +95,10 @@ def test_a_row_that_fails_ends_the_grid_and_names_its_log(small, tmp_path, cli):
     assert ended.refuses(1, "seed 3: step ", "loss part", "seed3.log")
     finished = [path.parent for path in (tmp_path / "shapes").glob("*/summary.json")]
     assert len(finished) == 1
+
+
+def test_a_row_that_would_be_refused_is_named_before_anything_begins(tmp_path, cli):
+    out = tmp_path / "runs"
+    ended = cli("ablate", "sweep", "objective.csa=0,1", "objective.closed_set.teacher=out_of_fold", f"out={out}")
+    assert ended.refuses(2, "row 'objective.csa=1': ", "tsm.folds=5")
+    assert not out.exists()

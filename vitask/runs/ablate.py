@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vitask.config.compose import compose_config
 from vitask.config.grid import EVERY_ROW
-from vitask.errors import VitaskError
+from vitask.errors import UsageError, VitaskError
 from vitask.runs.evaluation_request import folder_name
 from vitask.runs.folder import RunFolder, read_json, write_json, write_text
 from vitask.runs.identity import at_stage, needs_exemplar, needs_tsm, run_folder
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from vitask.config.schema import AblationConfig, Config, EvaluateConfig, EvaluationSpec
 
 RESULTS, TABLE, FIGURE = "results.json", "table.md", "figure.svg"
+_done: Any = None
+"""In a worker: how many rows all workers have done, a shared number."""
 
 
 def ablate(name: str, grid: AblationConfig, overrides: Sequence[str]) -> Path:
@@ -41,9 +43,11 @@ def ablate(name: str, grid: AblationConfig, overrides: Sequence[str]) -> Path:
         The folder of the results.
 
     Raises:
+        UsageError: a row asks for what cannot be trained; nothing has begun.
         VitaskError: a run failed; its log is named. What is finished is kept.
     """
     plans = {seed: [Plan(grid, row, overrides, seed) for row in grid.rows] for seed in grid.seeds}
+    _check(plans[grid.seeds[0]])
     folder = Path(plans[grid.seeds[0]][0].config.out).expanduser() / "ablations" / name
     folder.mkdir(parents=True, exist_ok=True)
     results = {str(seed): rows for seed, rows in _run_all(plans, grid, folder).items()}
@@ -121,37 +125,49 @@ def train_missing(config: Config) -> None:
         train(config)
 
 
+def _check(plans: Sequence[Plan]) -> None:
+    """Raise a `UsageError` that names the row whose run would be refused."""
+    from vitask.runs.train import planned_stages
+
+    for plan in plans:
+        try:
+            planned_stages(plan.config)
+        except UsageError as error:
+            raise UsageError(f"row '{plan.row}': {error}") from error
+
+
 def _run_all(plans: Mapping[int, Sequence[Plan]], grid: AblationConfig, folder: Path) -> dict[int, Any]:
     """Give each seed to a worker process; rows of one seed share earlier stages, so they stay in one process."""
     context = multiprocessing.get_context("spawn")
-    workers = min(grid.workers, len(plans))
+    workers, done = min(grid.workers, len(plans)), context.Value("i", 0)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    start, others = (workers, os.getpid(), done), set(multiprocessing.active_children())
     with (
-        context.Manager() as manager,
         Progress(*columns) as progress,
-        ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_start_worker, initargs=(workers, os.getpid())
-        ) as pool,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=start) as pool,
     ):
-        done = manager.Queue()
         logs = {seed: folder / f"seed{seed}.log" for seed in plans}
-        futures = {pool.submit(_run_seed, rows, str(logs[seed]), done): seed for seed, rows in plans.items()}
+        futures = {pool.submit(_run_seed, rows, str(logs[seed])): seed for seed, rows in plans.items()}
         bar = progress.add_task(f"{len(grid.rows)} rows, {len(plans)} seeds", total=sum(map(len, plans.values())))
         pending = set(futures)
         while pending:
             finished, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
-            progress.update(bar, completed=done.qsize())
+            progress.update(bar, completed=done.value)
             for future in finished:
                 if (error := future.exception()) is not None:
                     pool.shutdown(wait=False, cancel_futures=True)
+                    for worker in set(multiprocessing.active_children()) - others:
+                        worker.terminate()
                     raise VitaskError(f"seed {futures[future]}: {error} (log: {logs[futures[future]]})") from error
         return {seed: future.result() for future, seed in futures.items()}
 
 
-def _start_worker(workers: int, parent: int) -> None:
-    """Share the cores between the workers, and end with the parent however it ends."""
+def _start_worker(workers: int, parent: int, done: Any) -> None:
+    """Share the cores between the workers, count the rows that are done, and end with the parent however it ends."""
+    global _done
     import torch
 
+    _done = done
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
@@ -165,7 +181,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _run_seed(rows: Sequence[Plan], log: str, done: Any) -> dict[str, list[dict[str, Any]]]:
+def _run_seed(rows: Sequence[Plan], log: str) -> dict[str, list[dict[str, Any]]]:
     """Train and evaluate all rows of one seed, what they print going to a log file.
 
     TSMs come first, so that their figures stand beside every row, those that need none too.
@@ -177,5 +193,6 @@ def _run_seed(rows: Sequence[Plan], log: str, done: Any) -> dict[str, list[dict[
                 train_missing(at_stage(plan.config, "tsm"))
         for plan in rows:
             results[plan.row] = plan.run()
-            done.put(plan.row)
+            with _done.get_lock():
+                _done.value += 1
     return results
