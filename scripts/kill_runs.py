@@ -1,8 +1,9 @@
 """Kill training runs at random moments, resume each, and compare what it leaves with a run that nobody disturbed.
 
 Every stage takes its turn, on one rank and on two: `python scripts/kill_runs.py --kills 50`. A rank is a fork of this
-process, which has imported everything before, so that a kill costs the run itself and no more. Of two ranks one is
-killed, then the other. Ends with 1 if anything differs.
+process, which has imported everything before, so that a kill costs the run itself and no more. Most kills come behind
+the first step, at any moment until the end; of two ranks one is killed, then the other. Ends with 1 if anything
+differs.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ VARIANTS = {
     "ep, two ranks that share the model": ("stage=ep", "launch.shard=true"),
 }
 """By name, overrides; what has two ranks in its name runs on two."""
+WHILE_TRAINING = 0.75
+"""The share of kills behind a run's first step; the others come while it loads, which takes longer than its steps."""
 
 
 @dataclass
@@ -56,11 +59,12 @@ class Started:
 
 @dataclass
 class Variant:
-    """One kind of run: how it is started, what is there before, how long it takes, and what it leaves."""
+    """One kind of run: how it is started, what was there before, its first step, its end, and what it leaves."""
 
     words: list[str]
     ranks: int
     folder: Path
+    first: float = 0.0
     seconds: float = 0.0
     left: dict = field(default_factory=dict)
 
@@ -89,7 +93,7 @@ def main() -> int:
             resumes.append(found["resume"])
             if found["left"] != variants[name].left:
                 different.append(f"kill {number}, {name}, after step {found['steps']}")
-            print(f"kill {number}: {name}, after {found['moment']:.2f} s, step {found['steps']}", flush=True)
+            print(f"kill {number}: {name}, {found['moment']}, {found['steps']} steps saved", flush=True)
     for line in different:
         print(f"DIFFERS: {line}")
     print(
@@ -111,7 +115,7 @@ def prepare(name: str, scratch: Path) -> Variant:
     variant.left = what_is_left(run)
     shutil.rmtree(run)
     began = time.perf_counter()
-    wait(start(words, variant.ranks))
+    variant.first = wait(start(words, variant.ranks)) - began
     variant.seconds = time.perf_counter() - began
     if what_is_left(run) != variant.left:
         raise SystemExit(f"{name}: two undisturbed runs differ")
@@ -125,8 +129,9 @@ def kill_and_resume(variant: Variant, folder: Path, draw: random.Random) -> dict
     shutil.copytree(variant.folder, folder)
     before = set(folder.glob("*/*"))
     words = [*variant.words[:-1], f"out={folder}"]
-    moment = draw.uniform(0, variant.seconds)
     started = start(words, variant.ranks)
+    trains = draw.random() < WHILE_TRAINING and bool(os.read(started.reader, 1))  # which waits for the first step
+    moment = draw.uniform(0, variant.seconds - variant.first if trains else variant.first)
     time.sleep(moment)
     for process in draw.sample(started.ranks, variant.ranks):
         os.kill(process, signal.SIGKILL)
@@ -139,6 +144,7 @@ def kill_and_resume(variant: Variant, folder: Path, draw: random.Random) -> dict
     began = time.perf_counter()
     resumed = wait(start(words, variant.ranks))
     (run,) = set(folder.glob("*/*")) - before
+    moment = f"{moment:.2f} s after its {'first step' if trains else 'start'}"
     return {"moment": moment, "steps": steps, "resume": resumed - began, "left": what_is_left(run)}
 
 
