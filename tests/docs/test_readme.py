@@ -85,9 +85,10 @@ def compose(verb: str, words: tuple[str, ...]) -> None:
 
 @pytest.fixture(scope="module")
 def place(pipeline, shapes, tmp_path_factory) -> Pipeline:
-    """A folder with `runs`, `image.png` and `folder/`, as the page has them."""
+    """A folder with `runs`, `photos/`, `image.png` and `folder/`, as the page has them."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(pipeline.out, folder / "runs", ignore=shutil.ignore_patterns("eval"))
+    shutil.copytree(shapes, folder / "photos")
     shutil.copytree(shapes / "test/bar", folder / "folder")
     shutil.copy(shapes / "test/dot/0.png", folder / "image.png")
     return Pipeline(folder / "runs", pipeline.overrides)

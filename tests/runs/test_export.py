@@ -57,6 +57,23 @@ def program(folder: Path) -> str:
     return re.search(r"```python\n(.*?)\n```", card(folder), re.DOTALL)[1]
 
 
+def said_by_the_card(folder: Path, form: str, image: Path, scratch: Path) -> str:
+    """The last line that the code of a card prints about an image, without vitask and in another place."""
+    shutil.copytree(folder, scratch / form)
+    shutil.copy(image, scratch / "image.png")
+    (scratch / "card.py").write_text(program(folder))
+    ended = subprocess.run(
+        [sys.executable, "-I", "-c", ISOLATED],
+        cwd=scratch,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()[-1]
+
+
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
@@ -65,19 +82,7 @@ def files(folder: Path) -> set[str]:
 @pytest.mark.parametrize("form", ["adapter", "merged"])
 def test_the_code_of_the_card_says_without_vitask_what_the_run_says(form, evaluated, exported, shapes, tmp_path):
     image = shapes / "test/bar/1.png"
-    shutil.copytree(exported[form], tmp_path / form)
-    shutil.copy(image, tmp_path / "image.png")
-    (tmp_path / "card.py").write_text(program(exported[form]))
-    ended = subprocess.run(
-        [sys.executable, "-I", "-c", ISOLATED],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
-    assert ended.returncode == 0, ended.stderr
-    found = json.loads(ended.stdout.splitlines()[-1].replace("'", '"'))
+    found = json.loads(said_by_the_card(exported[form], form, image, tmp_path).replace("'", '"'))
     (wanted,) = vitask.Classifier.from_pretrained(evaluated.run("crt"), "cpu").predict(image, exemplar=False)
     assert found == pytest.approx(wanted.probabilities, abs=1e-5)
     assert len({round(p, 3) for p in found.values()}) == 3

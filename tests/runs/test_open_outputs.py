@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,7 @@ from vitask.export import run as export_run
 
 from ..conftest import call
 from .test_compare import table
-from .test_export import ISOLATED, card, front_matter, program
+from .test_export import card, front_matter, program, said_by_the_card
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ASKED = "What color is it?"
@@ -134,21 +131,10 @@ def test_the_report_shows_figures_and_escaped_questions(evaluated, tmp_path):
 @pytest.mark.parametrize("form", ["adapter", "merged"])
 def test_the_code_of_the_card_answers_without_vitask_as_the_run_does(form, evaluated, exported, questions, tmp_path):
     image = questions.parent / "00003.png"
-    shutil.copytree(exported[form], tmp_path / form)
-    shutil.copy(image, tmp_path / "image.png")
-    (tmp_path / "card.py").write_text(program(exported[form]))
-    ended = subprocess.run(
-        [sys.executable, "-I", "-c", ISOLATED],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
-    assert ended.returncode == 0, ended.stderr
+    said = said_by_the_card(exported[form], form, image, tmp_path)
     asked = re.search(r'answer_in_words\(model, processor, question, image, "(.*)"\)', program(exported[form]))[1]
     wanted = call(["predict", f"run={evaluated['crt']}", "exemplar=off", f"instruction={asked}", image])
-    assert wanted.out.splitlines()[-1] == f"{image}: {ended.stdout.splitlines()[-1]}"
+    assert wanted.out.splitlines()[-1] == f"{image}: {said}"
 
 
 def test_a_bundle_answers_where_it_was_moved_to(evaluated, exported, questions, tmp_path):
