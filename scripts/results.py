@@ -46,7 +46,8 @@ def main() -> None:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     introduction = (
         "Written by `python scripts/results.py` from the grids of [configs/ablation](configs/ablation), which it "
-        "runs on the embedded default: handwritten digits (8 by 8 pixels), a tiny InternVL of 0.7 M parameters, a CPU. "
+        "runs on the embedded default: handwritten digits of 8 by 8 pixels (chest X-rays where the title says so), "
+        "a tiny InternVL of 0.7 M parameters, a CPU. "
         f"The effects of the paper were found with a model 3,000 times as large. {versions}."
     )
     write_text(asked.page, results_page(grids, introduction))
