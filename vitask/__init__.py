@@ -1,7 +1,7 @@
 """VITask: adapt a vision language model to a narrow task (Bai et al., arXiv 2410.06456).
 
-From Python: `vitask.train`, `vitask.evaluate`, `vitask.compose` and `vitask.Classifier`, which are loaded when they are
-asked for.
+From Python: `vitask.train`, `vitask.evaluate`, `vitask.compose`, and of a finished run `vitask.Classifier` or
+`vitask.Answerer`; they are loaded when they are asked for.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Any
 from vitask.errors import UsageError, VitaskError
 
 if TYPE_CHECKING:
-    from vitask.api import Classifier, Prediction, compose, evaluate, train
+    from vitask.api import Answerer, Classifier, Prediction, compose, evaluate, train
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "Prediction", "UsageError", "VitaskError", "__version__", "compose", "evaluate", "train"]
+__all__ = [
+    "Answerer",
+    "Classifier",
+    "Prediction",
+    "UsageError",
+    "VitaskError",
+    "__version__",
+    "compose",
+    "evaluate",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
