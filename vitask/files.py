@@ -39,14 +39,27 @@ def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
     Example:
         >>> atomic_write(Path("labels.txt"), lambda temporary: temporary.write_text("normal"))
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    atomic_writes({path: write})
+
+
+def atomic_writes(writes: Mapping[Path, Callable[[Path], Any]]) -> None:
+    """Do as `atomic_write` for files that belong together: the first is put in place when all are on the disk.
+
+    Example:
+        >>> atomic_writes({Path("a.csv"): lambda path: path.write_text("1"), Path("b.csv"): lambda path: path.touch()})
+    """
+    temporary = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp") for path in writes}
     try:
-        with written(path):
-            write(temporary)
-            flush(temporary)
-            temporary.replace(path)
+        for path, write in writes.items():
+            with written(path):
+                write(temporary[path])
+                flush(temporary[path])
+        for path, whole in temporary.items():
+            with written(path):
+                whole.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        for left in temporary.values():
+            left.unlink(missing_ok=True)
 
 
 @contextmanager

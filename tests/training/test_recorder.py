@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import socket
 import threading
 from types import SimpleNamespace
@@ -43,6 +45,20 @@ def test_resumed_log_keeps_what_the_checkpoint_knows_and_drops_a_cut_line(tmp_pa
     assert [row["step"] for row in log_lines(tmp_path)] == [1, 2]
     record(tmp_path, accelerator, [])
     assert log_lines(tmp_path) == []
+
+
+def test_a_log_that_cannot_be_shortened_is_not_lost(tmp_path, accelerator, monkeypatch):
+    record(tmp_path, accelerator)
+    before = (tmp_path / "log.jsonl").read_text()
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match=r"No space left on device: .*log\.jsonl"):
+        Recorder(tmp_path, accelerator, resume_from=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+    assert (tmp_path / "log.jsonl").read_text() == before
 
 
 def test_ranks_other_than_the_main_one_write_nothing(tmp_path):

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from yaml import YAMLError
 from vitask.config.compose import checked
 from vitask.config.schema import Config
 from vitask.errors import UsageError, VitaskError
-from vitask.files import atomic_write
+from vitask.files import atomic_writes
 
 if TYPE_CHECKING:
     from vitask.data import TaskData
@@ -214,7 +215,12 @@ def _finite(value: Any) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, all or nothing."""
-    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_texts({path: text})
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write text files that belong together: the first is put in place when all are on the disk."""
+    atomic_writes({path: partial(Path.write_text, data=text, encoding="utf-8") for path, text in texts.items()})
 
 
 def stage_summary(config: Config, watch: Stopwatch, steps: int, **results: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from vitask.reporting.html import Page, render
 from vitask.reporting.missing import Note, evaluate_command, missing_of
 from vitask.reporting.sections import study_section
 from vitask.reporting.study import RunRecord, Study
-from vitask.runs.folder import read_json, write_text
+from vitask.runs.folder import read_json, write_texts
 from vitask.runs.report_folders import GRID, Shelf, find, grid_results
 from vitask.runs.report_images import Gallery
 from vitask.runs.report_rows import studies_of
@@ -51,8 +51,6 @@ def report(request: ReportConfig, folders: Sequence[str]) -> Path:
     notes = [*shelf.notes, *_not_evaluated(loose, studies)]
     if not studies:
         raise UsageError(f"{', '.join(folders)}: nothing is evaluated; {_first_command(notes)}")
-    target = Path(request.out).expanduser()
-    target.mkdir(parents=True, exist_ok=True)
     gallery = Gallery(request.examples)
     sections = [study_section(study, gallery.examples(study)) for study in studies]
     page = Page(
@@ -64,10 +62,15 @@ def report(request: ReportConfig, folders: Sequence[str]) -> Path:
         missing=[*notes, *(note for study in studies for note in missing_of(study))],
     )
     tables = [table for section in sections for table in section.all_tables]
-    write_text(target / MARKDOWN, markdown_tables(tables))
-    write_text(target / LATEX, latex_tables(tables))
-    write_text(target / FIGURES, csv_figures(studies))
-    write_text(target / REPORT, render(page))
+    target = Path(request.out).expanduser()
+    texts = {
+        MARKDOWN: markdown_tables(tables),
+        LATEX: latex_tables(tables),
+        FIGURES: csv_figures(studies),
+        REPORT: render(page),
+    }
+    target.mkdir(parents=True, exist_ok=True)
+    write_texts({target / name: text for name, text in texts.items()})
     return target
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitask.errors import VitaskError
-from vitask.files import written
+from vitask.files import atomic_write, remove_leftovers, written
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -32,14 +34,16 @@ class Recorder:
                 kept = [line for line in self._lines() if json.loads(line)["step"] <= resume_from]
             except (ValueError, KeyError, TypeError) as error:
                 raise VitaskError(f"{self.path}: damaged ({error}); remove the folder to start over") from error
-            with written(self.path):
-                self.path.write_text("".join(kept))
+            remove_leftovers(folder, "log.*")
+            atomic_write(self.path, lambda temporary: temporary.write_text("".join(kept)))
 
     def log(self, step: int, values: dict[str, Any]) -> None:
-        """Record the values of one step."""
+        """Record the values of one step, on the disk before a checkpoint can be."""
         if self.accelerator.is_main_process:
             with written(self.path), self.path.open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
         self.accelerator.log(values, step=step)
 
     def finish(self) -> None:
@@ -47,11 +51,11 @@ class Recorder:
         if self.accelerator.is_main_process:
             rows = [json.loads(line) for line in self._lines()]
             columns = list(dict.fromkeys(key for row in rows for key in row))
-            table = self.path.with_suffix(".csv")
-            with written(table), table.open("w", newline="") as file:
-                writer = csv.DictWriter(file, columns)
-                writer.writeheader()
-                writer.writerows(rows)
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+            atomic_write(self.path.with_suffix(".csv"), lambda path: path.write_text(text.getvalue(), newline=""))
         for tracker in self.accelerator.trackers:  # end_training would also end the group of ranks, too early
             tracker.finish()
 
