@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 MINE = """\
@@ -23,6 +30,16 @@ effects:
   EP: {of: [joint, "on"], over: [vanilla], metric: accuracy, expected: up}
 figure: bars
 shown: {TSM: [vanilla, tsm], joint: [joint, "on"]}
+workers: 1
+"""
+LONG = """\
+defaults:
+  - base
+title: a grid that would take minutes
+base: [stage=vanilla]
+rows:
+  vanilla: []
+seeds: [3, 4]
 workers: 1
 """
 FAILING = """\
@@ -44,6 +61,7 @@ def grids(tmp_path, monkeypatch) -> Path:
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text(MINE)
     (folder / "failing.yaml").write_text(FAILING)
+    (folder / "long.yaml").write_text(LONG)
     monkeypatch.setenv("VITASK_CONFIG_DIR", str(folder.parent))
     return folder.parent
 
@@ -95,6 +113,45 @@ def test_a_row_that_fails_ends_the_grid_and_names_its_log(small, tmp_path, cli):
     assert ended.refuses(1, "seed 3: step ", "loss part", "seed3.log")
     finished = [path.parent for path in (tmp_path / "shapes").glob("*/summary.json")]
     assert len(finished) == 1
+
+
+def members(session: int) -> list[psutil.Process]:
+    """The living processes of a session."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_grid_that_is_told_to_stop_takes_its_workers_along(small, tmp_path):
+    """SIGTERM goes to the grid, Ctrl-C to everybody in its terminal; neither may begin the next seed."""
+    grids = {}
+    for name in ("SIGTERM", "Ctrl-C"):
+        words = ["ablate", "long", *small, "optim.epochs=200", f"out={tmp_path / name}"]
+        grids[name] = subprocess.Popen(
+            [sys.executable, "-m", "vitask", *words], start_new_session=True, stderr=subprocess.PIPE, text=True
+        )
+    try:
+        for name, grid in grids.items():
+            while not list(tmp_path.glob(f"{name}/shapes/*/log.jsonl")):
+                assert grid.poll() is None, grid.stderr.read()
+                time.sleep(0.2)
+        grids["SIGTERM"].terminate()
+        os.killpg(grids["Ctrl-C"].pid, signal.SIGINT)
+        for name, grid in grids.items():
+            _, said = grid.communicate(timeout=60)
+            assert grid.returncode == 130, said
+            assert "the same command resumes" in said
+            assert len(list(tmp_path.glob(f"{name}/shapes/*/log.jsonl"))) == 1
+            assert not psutil.wait_procs(members(grid.pid), timeout=10)[1]
+    finally:
+        for grid in grids.values():
+            with suppress(ProcessLookupError):
+                os.killpg(grid.pid, signal.SIGKILL)
 
 
 def test_a_row_that_would_be_refused_is_named_before_anything_begins(tmp_path, cli):

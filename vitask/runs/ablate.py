@@ -150,15 +150,19 @@ def _run_all(plans: Mapping[int, Sequence[Plan]], grid: AblationConfig, folder: 
         futures = {pool.submit(_run_seed, rows, str(logs[seed])): seed for seed, rows in plans.items()}
         bar = progress.add_task(f"{len(grid.rows)} rows, {len(plans)} seeds", total=sum(map(len, plans.values())))
         pending = set(futures)
-        while pending:
-            finished, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
-            progress.update(bar, completed=done.value)
-            for future in finished:
-                if (error := future.exception()) is not None:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    for worker in set(multiprocessing.active_children()) - others:
-                        worker.terminate()
-                    raise VitaskError(f"seed {futures[future]}: {error} (log: {logs[futures[future]]})") from error
+        try:
+            while pending:
+                finished, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
+                progress.update(bar, completed=done.value)
+                for future in finished:
+                    if (error := future.exception()) is not None:
+                        seed = futures[future]
+                        raise VitaskError(f"seed {seed}: {error} (log: {logs[seed]})") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
+            raise
         return {seed: future.result() for future, seed in futures.items()}
 
 
@@ -184,8 +188,18 @@ def _end_with(parent: int) -> None:
 def _run_seed(rows: Sequence[Plan], log: str) -> dict[str, list[dict[str, Any]]]:
     """Train and evaluate all rows of one seed, what they print going to a log file.
 
-    TSMs come first, so that their figures stand beside every row, those that need none too.
+    TSMs come first, so that their figures stand beside every row, those that need none too. A worker that is told to
+    stop ends, so that it does not go on with the next seed.
     """
+    from vitask.training.preemption import Stopped
+
+    try:
+        return _results(rows, log)
+    except (Stopped, KeyboardInterrupt):
+        os._exit(1)
+
+
+def _results(rows: Sequence[Plan], log: str) -> dict[str, list[dict[str, Any]]]:
     results = {}
     with Path(log).open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
         for plan in rows:
