@@ -22,7 +22,7 @@ ROWS = [
     ("stock", "-"),
     ("plain vanilla", "-"),
     *((name, stage) for stage in "12" for name in STAGES),
-    ("vanilla + CSA packed, 10 labels", "-"),
+    ("vanilla + CSA + image ranking packed, 10 labels", "-"),
     ("VITask packed, before_assistant, + CSA, 10 labels", "2"),
 ]
 SCORING = ["trie: all labels in one pass", "prefill: the prompt alone", "one forward a label", "greedy generation"]

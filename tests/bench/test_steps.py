@@ -55,12 +55,19 @@ def test_the_connector_learns_in_stage_1_alone(tiny):
         assert all((gradient is not None) == learns for gradient in gradients)
 
 
-def test_csa_is_that_of_the_plain_form(tiny):
-    found = compute(tiny, f"{PACKED}, + CSA, 10 labels, stage 2")
-    task = VITask(tiny.models.vlm("before_assistant", "2"), Objective(steps.WEIGHTS))
+@pytest.mark.parametrize(
+    ("row", "stage", "terms"),
+    [
+        (f"{PACKED}, + CSA, 10 labels, stage 2", "2", ("vanilla", "ep", "rda", "crt", "csa")),
+        ("vanilla + CSA + image ranking packed, 10 labels", "1", ("vanilla", "csa", "image_ranking")),
+    ],
+)
+def test_closed_set_terms_are_those_of_the_plain_form(row, stage, terms, tiny):
+    found = compute(tiny, row)
+    task = VITask(tiny.models.vlm("before_assistant", stage), Objective({term: steps.WEIGHTS[term] for term in terms}))
     batch = tiny.batches.batch(task.objective.branches, "plain", "before_assistant", live=False)
     expected = task(batch, task.counts(batch), 1.0)
-    assert set(found) == {"loss", "vanilla", "ep", "rda", "crt", "csa", "without_negative"}
+    assert set(found) == {"loss", *terms, *(["without_negative"] if "crt" in terms else [])}
     for name in found:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-6)
 

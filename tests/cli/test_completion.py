@@ -87,7 +87,7 @@ def test_zsh_reads_its_script(tmp_path):
         ("vitask config evaluate pro", ["probe="]),
         ("vitask config stage=ep tag", ["tag="]),
         (
-            "vitask config ablate rec",
+            "vitask config ablate recom",
             ["recommended", "recommended_pairs", "recommended_parity", "recommended_size", "recommended_xray"],
         ),
         ("vitask completion ", ["bash", "zsh"]),

@@ -24,7 +24,9 @@ STOCK, PLAIN = "stock", "plain vanilla"
 PACKED = "VITask packed, before_assistant"
 STAGES = {"1": ("vanilla", "ep", "rda"), "2": ("vanilla", "ep", "rda", "crt")}
 """The paper's terms by stage."""
-WEIGHTS = {"vanilla": 1.0, "ep": 1.0, "rda": 1.0, "crt": 0.1, "csa": 1.0}
+RECOMMENDED = ("vanilla", "csa", "image_ranking")
+"""Those of `objective=recommended`."""
+WEIGHTS = {"vanilla": 1.0, "ep": 1.0, "rda": 1.0, "crt": 0.1, "csa": 1.0, "image_ranking": 1.0}
 BEFORE, AFTER = "before_assistant", "after_image"
 
 Parts = Mapping[str, Tensor]
@@ -65,7 +67,7 @@ def training_steps(models: Models, batches: Batches) -> Iterator[Step]:
         yield Step("VITask packed, after_image", stage, ours(stage, terms, "packed", AFTER))
         yield Step("VITask packed, before_assistant, live tower", stage, ours(stage, terms, "packed", BEFORE, True))
         yield Step("VITask packed, after_image, live tower", stage, ours(stage, terms, "packed", AFTER, True))
-    yield Step("vanilla + CSA packed, 10 labels", "-", ours("1", ("vanilla", "csa"), "packed", BEFORE))
+    yield Step("vanilla + CSA + image ranking packed, 10 labels", "-", ours("1", RECOMMENDED, "packed", BEFORE))
     yield Step(f"{PACKED}, + CSA, 10 labels", "2", ours("2", (*STAGES["2"], "csa"), "packed", BEFORE))
 
 
