@@ -55,6 +55,14 @@ def test_norms_that_grow_at_the_start_say_nothing():
     assert steps([{"grad_norm": norm} for norm in (1e-3, 1.0, 5.0, 20.0, 20.0, 20.0, 20.0, 20.0, 20.0, 20.0)]) == []
 
 
+def test_images_without_another_label_beside_them_are_said():
+    ((step, text),) = steps([{"image_ranking": 0.0}] * 30)
+    assert step == alerts.ENOUGH
+    assert "100% of the steps had no image with another label" in text
+    assert "optim.micro_batch_size" in text
+    assert steps([{"image_ranking": 1e-6}, {"image_ranking": 0.0}] * 30) == []
+
+
 def test_a_teacher_worse_than_its_student_is_said():
     ((step, text),) = steps(noisy(80, ep=1.5))
     assert step == alerts.WINDOW

@@ -62,6 +62,7 @@ class Alerts:
             "gradient": lambda: self._explodes(values["grad_norm"], skipped),
             "teacher": lambda: self._teacher(values),
             "negatives": lambda: self._alone(values),
+            "images": lambda: self._unranked(values),
             "data": lambda: self._starves(waited, took),
         }
         found = {kind: text for kind, check in checks.items() if (text := check()) and kind not in self._said}
@@ -133,6 +134,19 @@ class Alerts:
         return (
             f"{share:.0%} of the samples have no negative image, so CRT leaves them out; "
             "larger batches, or objective.crt.negatives=dataset, find more"
+        )
+
+    def _unranked(self, values: Mapping[str, float]) -> str | None:
+        """Image ranking is never quite 0 where an image of another label is there to be ranked against."""
+        if "image_ranking" not in values:
+            return None
+        window = self._window("ranked", values["image_ranking"])
+        share = sum(value == 0 for value in window) / len(window)
+        if len(window) < ENOUGH or share <= ALONE:
+            return None
+        return (
+            f"{share:.0%} of the steps had no image with another label to rank against in the same forward; raise "
+            "optim.micro_batch_size, or leave out objective.image_ranking"
         )
 
     def _starves(self, waited: float, took: float) -> str | None:
