@@ -124,11 +124,44 @@ def test_what_was_asked_about_is_not_kept(classifier, images):
         ([np.zeros((8, 8, 3))], "expected uint8 arrays .* got float64"),
         ([np.zeros((8, 8, 2), np.uint8)], "expected uint8 arrays"),
         (np.zeros((8, 8, 3), np.uint8), "one array of shape"),
+        (None, "got NoneType"),
+        (3, "got int"),
+        ("/", "is a folder; list its images"),
     ],
 )
 def test_what_is_no_image_is_a_wrong_request(given, text, classifier):
     with pytest.raises(vitask.UsageError, match=text):
         classifier.predict(given)
+
+
+def test_a_photo_on_its_side_is_turned_as_in_training(pipeline, classifier, images, cli, tmp_path):
+    """A camera stores how it was held; data sets are turned accordingly, and so are images of one's own."""
+    upright = Image.open(images[0]).convert("RGB").resize((16, 16), Image.Resampling.NEAREST)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.rotate(90).save(tmp_path / "photo.png", exif=exif)
+    upright.save(tmp_path / "upright.png")
+    (wanted,) = classifier.predict(upright)
+    assert classifier.predict(tmp_path / "photo.png") == [wanted]
+    assert classifier.predict(Image.open(tmp_path / "photo.png")) == [wanted]
+    (aside,) = classifier.predict(upright.rotate(90))
+    assert aside.probabilities != wanted.probabilities
+    run = f"run={pipeline.run('crt')}"
+    lines = [cli("predict", run, str(tmp_path / name)).out.partition(": ")[2] for name in ("photo.png", "upright.png")]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("way", ["path", "image"])
+def test_deep_images_are_refused_as_in_training(way, classifier, tmp_path):
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
+    given = tmp_path / "deep.png" if way == "path" else Image.open(tmp_path / "deep.png")
+    with pytest.raises(vitask.VitaskError, match=r"more than 8 bits a channel \(mode I;16\)"):
+        classifier.predict(given)
+
+
+def test_an_empty_image_is_refused(classifier):
+    with pytest.raises(vitask.VitaskError, match="no pixels"):
+        classifier.predict([np.zeros((0, 0, 3), np.uint8)])
 
 
 def test_a_run_without_its_tsm_answers_without_exemplar(own_pipeline, images):

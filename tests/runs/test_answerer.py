@@ -58,6 +58,7 @@ def test_several_threads_are_told_what_one_is_told(answerer, images):
         ([QUESTIONS[0], None], {}, "instruction: expected words"),
         (QUESTIONS, {}, "instruction: 3 for 2 images"),
         ([], {}, "instruction: 0 for 2 images"),
+        (None, {}, "instruction: expected a text or texts, got NoneType"),
         (QUESTIONS[0], {"batch_size": 0}, "batch_size: 0"),
     ],
 )

@@ -13,7 +13,9 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
+import vitask
 from tests.reporting.test_page import Reader
+from vitask.config.compose import compose_config
 from vitask.data import load_instruction_task
 from vitask.export import run as export_run
 
@@ -137,14 +139,25 @@ def test_the_code_of_the_card_answers_without_vitask_as_the_run_does(form, evalu
     assert wanted.out.splitlines()[-1] == f"{image}: {said}"
 
 
-def test_a_bundle_answers_where_it_was_moved_to(evaluated, exported, questions, tmp_path):
+def test_a_bundle_answers_where_it_was_moved_to(evaluated, exported, questions, tmp_path, monkeypatch, capsys):
     shutil.copytree(exported["bundle"], tmp_path / "moved")
     image = questions.parent / "00003.png"
     for exemplar in ("on", "off"):
         options = [f"exemplar={exemplar}", f"instruction={ASKED}", image]
         said = [call(["predict", f"run={folder}", *options]).out for folder in (evaluated["crt"], tmp_path / "moved")]
         assert said[0] == said[1] != ""
-    assert "vitask predict run=bundle 'instruction=" in card(exported["bundle"])
+    code = program(exported["bundle"])
+    assert "vitask.Answerer.from_pretrained(folder)" in code
+    asked = json.loads(re.search(r'ask\(\["image.png"\], (".*")\)', code)[1])
+    (wanted,) = vitask.Answerer.from_pretrained(evaluated["crt"], "cpu").ask(image, asked)
+    shutil.copytree(exported["bundle"], tmp_path / "bundle")
+    shutil.copy(image, tmp_path / "image.png")
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    exec(code, {})
+    assert capsys.readouterr().out.splitlines()[-1] == wanted
+    (config,) = (yaml.safe_load((tmp_path / "bundle/config.yaml").read_text()),)
+    assert (config["out"], config["cache"]) == (compose_config("train", []).out, compose_config("train", []).cache)
 
 
 def test_the_card_speaks_of_questions(evaluated, exported):

@@ -47,8 +47,8 @@ class Answerer(Tuned):
         """Answer an instruction about each image, greedily.
 
         Args:
-            images: PIL images, paths, or uint8 arrays `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`; one, or any
-                number of them.
+            images: PIL images, paths, or uint8 arrays `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`; one image or
+                path, or any number of images, a single array in a list. They are turned as their EXIF says.
             instruction: one for all images, or one an image.
             exemplar: show each image's exemplar; a run that was tuned without exemplars answers without either way.
             batch_size: images at once; it changes the speed, never the result.
@@ -58,9 +58,12 @@ class Answerer(Tuned):
 
         Raises:
             UsageError: an image is none of these, a path does not exist, or instructions are empty or miscounted.
-            VitaskError: a file is not an image, or the exemplar's encoder or connector is missing.
+            VitaskError: a file is not an image, an image has no pixels or more than 8 bits a channel, or the
+                exemplar's encoder or connector is missing.
         """
         shown = self._shown(images, exemplar, batch_size)
+        if not isinstance(instruction, Iterable):
+            raise UsageError(f"instruction: expected a text or texts, got {type(instruction).__name__}")
         instructions = [instruction] * len(shown.images) if isinstance(instruction, str) else list(instruction)
         if len(instructions) != len(shown.images):
             raise UsageError(f"instruction: {len(instructions)} for {len(shown.images)} images; give one, or one each")

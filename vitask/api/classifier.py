@@ -76,8 +76,8 @@ class Classifier(Tuned):
         """Label images.
 
         Args:
-            images: PIL images, paths, or uint8 arrays `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`; one, or any
-                number of them.
+            images: PIL images, paths, or uint8 arrays `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`; one image or
+                path, or any number of images, a single array in a list. They are turned as their EXIF says.
             exemplar: show each image's exemplar; a run that was tuned without exemplars answers without either way.
             batch_size: images at once; it changes the speed, never the result.
             set: of a run over several data sets, the one that the images are like.
@@ -87,7 +87,8 @@ class Classifier(Tuned):
 
         Raises:
             UsageError: an image is none of these, a path does not exist, or `set` is missing or unknown.
-            VitaskError: a file is not an image, or the exemplar's TSM or connector is missing.
+            VitaskError: a file is not an image, an image has no pixels or more than 8 bits a channel, or the
+                exemplar's TSM or connector is missing.
         """
         from vitask.runs.predictor import chosen_set
 

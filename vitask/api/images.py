@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,13 @@ def as_list(images: Any) -> list[ImageLike]:
     """Return images as a list, also a single one.
 
     Raises:
-        UsageError: an array may be one image or several.
+        UsageError: an array may be one image or several, or it is neither an image nor images.
     """
-    return [images] if _is_single(images) else list(images)
+    if _is_single(images):
+        return [images]
+    if not isinstance(images, Iterable):
+        raise UsageError(f"images: expected PIL images, paths or arrays, got {type(images).__name__}")
+    return list(images)
 
 
 def _is_single(images: Any) -> bool:
@@ -42,24 +47,25 @@ def is_path(image: Any) -> TypeGuard[str | os.PathLike[str]]:
 
 
 def as_rgb(image: ImageLike) -> Image:
-    """Return an image as PIL's RGB.
+    """Return an image as PIL's RGB, turned as its EXIF says.
 
     Raises:
         UsageError: it is no image, or a path that does not exist.
-        VitaskError: a file is not an image.
+        VitaskError: a file is not an image; it has no pixels, or more than 8 bits a channel.
     """
     import numpy as np
     from PIL import Image
 
-    from vitask.runs.predict import read_image
+    from vitask.runs.predict import read_image, seen
 
     if is_path(image):
         path = Path(image).expanduser()
         if not path.is_file():
-            raise UsageError(f"{path}: no such file")
+            wrong = "is a folder; list its images" if path.is_dir() else "no such file"
+            raise UsageError(f"{path}: {wrong}")
         return read_image(path)
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return seen(image, "images")
     if not isinstance(image, np.ndarray):
         raise UsageError(f"images: expected PIL images, paths or arrays, got {type(image).__name__}")
     pixels = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
@@ -67,4 +73,4 @@ def as_rgb(image: ImageLike) -> Image:
         raise UsageError(
             f"images: expected uint8 arrays (H, W) or (H, W, 1, 3 or 4), got {image.dtype} of shape {image.shape}"
         )
-    return Image.fromarray(pixels).convert("RGB")
+    return seen(Image.fromarray(pixels), "images")

@@ -7,7 +7,7 @@ from vitask.cli.help import print_help, wants_help
 EXAMPLES = """\
   vitask export run=runs/digits/crt-seed0-1a2b3c4d                 a checkpoint with LoRA merged in
   vitask export run=runs/digits/crt-seed0-... to=adapter out=digits-adapter
-  vitask export run=runs/digits/crt-seed0-... to=bundle            with exemplar: for vitask.Classifier.from_pretrained
+  vitask export run=runs/digits/crt-seed0-... to=bundle            with exemplar: for vitask.Classifier, vitask.Answerer
   vitask export run=runs/digits/crt-seed0-... push=me/digits       also uploaded, to a private repository"""
 
 

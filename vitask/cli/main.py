@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -58,7 +57,6 @@ of your own, laid out like configs/.
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; exits with 0, with 2 for a wrong request, with 1 for a failure."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)  # it speaks of kernels at every start on a CPU
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -1,10 +1,11 @@
 """Data: sources give a `TaskData`; conditions harden it; instructions and negatives turn it into training material."""
 
 from vitask.data.conditions import with_imbalance, with_label_noise, with_train_fraction
+from vitask.data.images import UnreadableImage, upright_rgb
 from vitask.data.instructions import Hint, Instruction
 from vitask.data.mixture import answer_ranges, label_ranges, member_of_answer, members_of, mix, row_ranges
 from vitask.data.negative_rule import NegativeRule
-from vitask.data.negatives import BatchNegatives, DatasetNegatives, InstructionNegatives
+from vitask.data.negatives import NO_NEGATIVE, BatchNegatives, DatasetNegatives, InstructionNegatives
 from vitask.data.open_task import instruction_ids, make_open_task, pictures_of
 from vitask.data.options import DataOptions
 from vitask.data.responses import comparable, token_f1
@@ -22,6 +23,7 @@ from vitask.data.split import Split
 from vitask.data.task import Answer, TaskData, make_task
 
 __all__ = [
+    "NO_NEGATIVE",
     "Answer",
     "BatchNegatives",
     "Columns",
@@ -34,6 +36,7 @@ __all__ = [
     "Shift",
     "Split",
     "TaskData",
+    "UnreadableImage",
     "Vectors",
     "answer_ranges",
     "comparable",
@@ -58,6 +61,7 @@ __all__ = [
     "read_vectors",
     "row_ranges",
     "token_f1",
+    "upright_rgb",
     "vectors_digest",
     "with_imbalance",
     "with_label_noise",

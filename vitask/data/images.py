@@ -13,6 +13,7 @@ from vitask.errors import VitaskError
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
 
 class UnreadableImage(VitaskError):
@@ -130,8 +131,7 @@ def prepare(image: bytes | np.ndarray, size: int | None = None) -> Prepared:
             decoded = ImageOps.exif_transpose(opened)
     except Exception as error:  # Pillow raises whatever its decoders meet in a damaged file
         raise UnreadableImage(f"cannot read this image ({' '.join(str(error).split())})") from error
-    if decoded.mode[0] in "IF":
-        raise UnreadableImage(f"has more than 8 bits a channel (mode {decoded.mode}); convert it to 8 bits first")
+    _check_depth(decoded)
     pixels_digest = _digest(_identity(decoded) + decoded.tobytes())
     shorter = min(decoded.size)
     if size is None or shorter <= size:
@@ -140,6 +140,35 @@ def prepare(image: bytes | np.ndarray, size: int | None = None) -> Prepared:
     shape = tuple(max(1, round(side * size / shorter)) for side in decoded.size)
     small = plain.resize(shape, Image.Resampling.LANCZOS)
     return _stored(_png(small), _digest(image), pixels_digest, small)
+
+
+def upright_rgb(image: Image) -> Image:
+    """Return an image of no data set as those of a data set reach a model: turned as its EXIF says, in RGB.
+
+    Raises:
+        UnreadableImage: It does not decode, has no pixel, or more than 8 bits a channel; the message says what, not
+            where.
+
+    Example:
+        >>> upright_rgb(Image.open("photo.jpg")).mode
+        'RGB'
+    """
+    from PIL import ImageOps
+
+    try:
+        decoded = ImageOps.exif_transpose(image)
+        decoded.load()
+    except Exception as error:  # Pillow raises whatever its decoders meet in a damaged file
+        raise UnreadableImage(f"cannot be read as an image ({' '.join(str(error).split())})") from error
+    if 0 in decoded.size:
+        raise UnreadableImage(f"has no pixels (size {decoded.width} x {decoded.height})")
+    _check_depth(decoded)
+    return decoded.convert("RGB")
+
+
+def _check_depth(image: Image) -> None:
+    if image.mode[0] in "IF":
+        raise UnreadableImage(f"has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits first")
 
 
 def _stored(data: bytes, content: str, pixels: str, image) -> Prepared:

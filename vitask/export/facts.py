@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
     from vitask.runs.folder import RunFolder
 
 PEFT = {"adapter": "from peft import PeftModel\n", "merged": ""}
-SCORED = "import torch\n{}from PIL import Image\nfrom torch.nn.functional import pad\n"
-ANSWERED = "{}from PIL import Image\n"
+SCORED = "import torch\n{}from PIL import Image, ImageOps\nfrom torch.nn.functional import pad\n"
+ANSWERED = "{}from PIL import Image, ImageOps\n"
 """What the code of a card imports, for labels and for answers in words."""
 PLAIN = """\
 import json
@@ -40,7 +39,7 @@ import json
 with open(f"{{folder}}/labels.json", encoding="utf-8") as file:
     question = json.load(file)["sets"][0]{which}
 model, processor = {call}
-image = Image.open("image.png").convert("RGB")
+image = ImageOps.exif_transpose(Image.open("image.png")).convert("RGB")
 print({ask})
 """
 BUNDLE = """\
@@ -49,6 +48,13 @@ import vitask
 {folder}
 classifier = vitask.Classifier.from_pretrained(folder)
 print(classifier.predict(["image.png"]{which}))
+"""
+BUNDLE_IN_WORDS = """\
+import vitask
+
+{folder}
+answerer = vitask.Answerer.from_pretrained(folder)
+print(*answerer.ask(["image.png"], {instruction}))
 """
 
 
@@ -102,14 +108,13 @@ def usage(
         instruction: an example, for a run that answers in words.
     """
     in_words = is_open_ended(config)
-    if request.to == "bundle" and in_words:
-        fetched = "" if request.push is None else f"hf download {request.push} --local-dir {target.name}\n"
-        return f"{fetched}vitask predict run={target.name} {shlex.quote(f'instruction={instruction}')} image.png"
     folder = f'folder = "{target.name}"  # this folder, wherever it is'
     if request.push is not None:
         folder = f'from huggingface_hub import snapshot_download\n\nfolder = snapshot_download("{request.push}")'
     names = ", ".join(each["name"] for each in sets)
     which = f"  # one of {json.dumps(names)}" if len(sets) > 1 else ""
+    if request.to == "bundle" and in_words:
+        return BUNDLE_IN_WORDS.format(folder=folder, instruction=json.dumps(instruction))
     if request.to == "bundle":
         return BUNDLE.format(folder=folder, which=f", set={json.dumps(sets[0]['name'])}" if which else "")
     load, call = plain.load_merged, 'load_merged(folder, dtype="auto")'

@@ -136,7 +136,7 @@ def _write_plain(
 def _export_bundle(
     request: ExportConfig, run: RunFolder, config: Config, folder: Path
 ) -> tuple[dict[str, Any], Verdict]:
-    """Write a bundle and check it as `vitask.Classifier` loads it."""
+    """Write a bundle and check it as vitask loads it."""
     shuffled = config.exemplar.content == "shuffled"
     exemplar = "on" if needs_exemplar(config) and not shuffled else "off"
     predictor = _open(request, run, config, exemplar)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitask.config.compose import compose_config
 from vitask.errors import VitaskError
-from vitask.runs.folder import CONFIG, ENVIRONMENT, SUMMARY, RunFolder, read_json, write_json
+from vitask.runs.folder import ENVIRONMENT, SUMMARY, RunFolder, read_json, write_config, write_json
 from vitask.runs.identity import exemplar_from_tsm, with_hint
 from vitask.runs.predictor import MOST_TOKENS
 from vitask.runs.tuned import tsm_folder
@@ -98,9 +100,14 @@ def write_merged(config: Config, tuned: TunedVLM, folder: Path) -> None:
 
 
 def write_bundle(run: RunFolder, config: Config, folder: Path) -> None:
-    """Write what `vitask.Classifier` needs, laid out as a run folder with its TSM inside; the base VLM is named."""
-    for name in (CONFIG, ENVIRONMENT, SUMMARY):
+    """Write what `vitask.Classifier` or `vitask.Answerer` needs, laid out as a run folder with its TSM inside.
+
+    The base VLM is named; where runs and caches lay on this machine is left out.
+    """
+    for name in (ENVIRONMENT, SUMMARY):
         shutil.copy(run.path / name, folder / name)
+    shipped = compose_config("train", [])
+    write_config(folder, replace(config, out=shipped.out, cache=shipped.cache))
     model = RunFolder(folder).model
     shutil.copytree(run.model, model, ignore=shutil.ignore_patterns(CARD))
     if config.lora.tune == "adapter":

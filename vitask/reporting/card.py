@@ -16,7 +16,7 @@ MODES = {"off": "without exemplar", "on": "with exemplar"}
 KINDS = {
     "adapter": ("peft", "adapter", "a LoRA adapter for peft"),
     "merged": ("transformers", "finetune", "a checkpoint with LoRA merged in"),
-    "bundle": ("vitask", "adapter", "a bundle for `vitask.Classifier`"),
+    "bundle": ("vitask", "adapter", "a bundle for vitask"),
 }
 """Of each form the library that loads it, what it is to the base model, and its name in words."""
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -83,7 +83,7 @@ def model_card(card: Card) -> str:
         f"# {escaped(card.title)}",
         *_summary(card),
         "## Use",
-        fenced(card.usage, "bash" if card.in_words and card.kind == "bundle" else "python"),
+        fenced(card.usage, "python"),
         *card.notes,
         "## Instructions" if card.in_words else "## Labels and instruction",
         *(_asked(card) if card.in_words else _questions(card.sets)),

@@ -139,7 +139,8 @@ def _open_of_vlm(config: Mapping[str, Any], weights: Mapping[str, float], has: s
     if lora["tune"] == "adapter":
         targets = ", ".join(lora["targets"]) if lora["targets"] else "every linear layer of the language model"
         yield f"LoRA: rank {lora['rank']}, alpha {lora['alpha']:g}, dropout {lora['dropout']:g}, on {targets}."
-    yield f"VLM: {_optimiser(config['optim'])}; {vlm['dtype']}, mixed precision {config['launch']['precision']}."
+    optim = config["optim"] if "exemplar" in has else {**config["optim"], "connector_lr": None}
+    yield f"VLM: {_optimiser(optim)}; {vlm['dtype']}, mixed precision {config['launch']['precision']}."
     if "exemplar" in has:
         where = PLACES[config["exemplar"]["position"]]
         yield f"The exemplar stands {where}; the connector's kind is {config['connector']['kind']}."
@@ -157,6 +158,10 @@ def _open_of_vlm(config: Mapping[str, Any], weights: Mapping[str, float], has: s
 
 
 def _open_of_tsm(tsm: Mapping[str, Any]) -> Iterator[str]:
+    if tsm["tune"] == "none":
+        start = "of a checkpoint" if tsm["checkpoint"] else "pre-trained" if tsm["pretrained"] else "random"
+        yield f"TSM: {tsm['name']}, an encoder that is kept as it comes; its weights are {start}."
+        return
     recipe = [f"augmentation {_pairs(tsm['augment'])}" if tsm["augment"] else "no augmentation"]
     recipe += [f"{key.replace('_', ' ')} {tsm[key]:g}" for key in ("mixup", "cutmix", "label_smoothing") if tsm[key]]
     recipe += [f"weights averaged with decay {tsm['ema']:g}"] if tsm["ema"] else []

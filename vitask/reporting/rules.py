@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -136,7 +137,7 @@ def broken(rules: Iterable[Rule], config: Mapping[str, Any], has: set[str]) -> I
         value = value_of(config, rule.key)
         excused = rule.unless is not None and value_of(config, rule.unless[0]) == rule.unless[1]
         if value != rule.paper and not excused and (not rule.needs or rule.needs in has):
-            yield rule.text.format(value)
+            yield re.sub(r"\b1 epochs", "1 epoch", rule.text.format(value))
 
 
 def value_of(config: Mapping[str, Any], key: str) -> Any:

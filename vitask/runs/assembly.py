@@ -15,7 +15,6 @@ from vitask.runs.exemplars import exemplars_of, image_set
 from vitask.runs.features import prompts_and_features
 from vitask.runs.folder import RunFolder, say
 from vitask.runs.identity import at_stage, is_head, needs_exemplar, needs_tsm, run_folder, term_weights
-from vitask.runs.open_ended import say_negatives
 from vitask.runs.out_of_fold import teacher_logits
 from vitask.runs.questions import asked_in, build_questions
 from vitask.runs.tuned import load_run_tsm, require_connector
@@ -157,8 +156,6 @@ def _answering(
         candidates=Candidates(task, config.objective.closed_set.limit, config.seed, taught),
         image_features=features,
     )
-    if task.open_ended:
-        say_negatives(config, data)
     return VITask(vlm, objective), data
 
 

@@ -19,6 +19,7 @@ from vitask.runs.exemplars import image_set
 from vitask.runs.findings import Finding, note, ok, wrong
 from vitask.runs.folder import RunFolder
 from vitask.runs.identity import is_head, needs_exemplar, needs_tsm, run_folder
+from vitask.runs.open_ended import left_out_by_crt
 from vitask.runs.train import planned_stages, prerequisites
 from vitask.runs.train_tsm import assemble_tsm
 from vitask.runs.tuned import load_run_tsm
@@ -84,7 +85,8 @@ def _data_findings(config: Config, stages: list[Config], task: TaskData) -> Iter
     if not counts["train"]:
         raise UsageError(f"{task.name} has no training images (data.fractions, data.splits); it can only be evaluated")
     shown = ", ".join(f"{count} {split}" for split, count in counts.items())
-    yield ok("data", f"{task.name}: {shown} images, {len(task.answers)} answers")
+    what = "questions" if task.open_ended else "images"
+    yield ok("data", f"{task.name}: {shown} {what}, {len(task.answers)} answers")
     yield from (note("data", f"{title}: {text}") for title, text in task.notes.items())
     if config.exemplar.table is not None and any(map(needs_exemplar, stages)):
         from vitask.config.exemplars import build_exemplars
@@ -121,6 +123,8 @@ def _examine_stage(config: Config, task: TaskData, diagnosis: Diagnosis) -> Need
         found.append(note("tsm", "tsm.tune=none: the encoder is kept as it comes, nothing trains"))
         return Needs()
     optim = config.tsm.optim if stage == "tsm" else config.optim
+    if stage != "tsm" and (left_out := left_out_by_crt(config, task)):
+        found.append(note("crt", left_out))
     few = _few_images(task, max(FEWEST, min(optim.micro_batch_size or optim.batch_size, optim.batch_size)))
     with tempfile.TemporaryDirectory(prefix="vitask-doctor-") as folder:
         accelerator = build_accelerator(config.launch, replace(config.logger, tracker="none"), Path(folder))

@@ -77,7 +77,7 @@ class RunFolder:
         if not is_main():
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)))
+        write_config(self.path, config)
         environment = {
             "versions": {name: _version(name) for name in PACKAGES},
             "python": platform.python_version(),
@@ -211,6 +211,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write the resolved configuration of a run into its folder."""
+    write_text(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def write_text(path: Path, text: str) -> None:

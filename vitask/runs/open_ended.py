@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from vitask.config.build import build_negatives
+from vitask.data import NO_NEGATIVE, instruction_ids
 from vitask.errors import UsageError
-from vitask.runs.folder import say
 from vitask.runs.identity import CLOSED_SET, WEIGHTS, is_head, is_open_ended, needs_tsm, term_weights, with_hint
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config
-    from vitask.training.vitask_data import VITaskTrainingData
+    from vitask.data import TaskData
 
 FROZEN = "take a frozen encoder, tsm=frozen_dinov2 or any timm model with tsm.tune=none, or vectors, exemplar.table=..."
 
@@ -34,28 +37,44 @@ def require_labels(config: Config, what: str, remedy: str) -> None:
         raise UsageError(f"{what}: the run answers in words (data=instructions) and has no labels; {remedy}")
 
 
-def say_negatives(config: Config, data: VITaskTrainingData) -> None:
-    """Say how many samples CRT leaves out, as there is no negative for them.
+def left_out_by_crt(config: Config, task: TaskData) -> str | None:
+    """Say how many samples of an open-ended stage CRT leaves out, as there is no negative for them; None for none.
 
     Raises:
         UsageError: it leaves out all.
     """
-    if data.negatives is None:
-        return
-    missing, crt = data.without_negative(config.optim.batch_size), config.objective.crt
+    if not task.open_ended or not term_weights(config)["crt"]:
+        return None
+    crt, samples = config.objective.crt, len(task.splits["train"])
+    missing = _without_negative(config, task)
     apart = "another response" if crt.max_overlap is None else f"a response of token F1 below {crt.max_overlap:g}"
-    where = "in a step, counted over one epoch" if crt.negatives == "batch" else "in the training split"
-    if missing == len(data):
+    in_steps = crt.negatives == "batch"
+    where = "in a step, counted over one epoch" if in_steps else "in the training split"
+    more = "; objective.crt.negatives=dataset looks for one in the whole split" if in_steps else ""
+    if missing == samples:
         raise UsageError(
             f"objective.beta: no sample has another image with the same instruction and {apart} {where}; "
-            "turn CRT off (objective.beta=0), or loosen objective.crt.max_overlap, or objective.crt.negatives=dataset"
+            f"turn CRT off (objective.beta=0), or loosen objective.crt.max_overlap{more}"
         )
-    if missing:
-        more = "; objective.crt.negatives=dataset looks for one in the whole split" if crt.negatives == "batch" else ""
-        say(
-            f"crt: {missing} of {len(data)} samples are left out, as there is no other image with the same instruction "
-            f"and {apart} {where}{more}"
-        )
+    if not missing:
+        return None
+    return (
+        f"{missing} of {samples} samples are left out, as there is no other image with the same instruction and "
+        f"{apart} {where}{more}"
+    )
+
+
+def _without_negative(config: Config, task: TaskData) -> int:
+    """Count the samples that find no negative in an epoch of steps."""
+    negatives = build_negatives(config.objective.crt, task, config.seed)
+    answers, asked = task.splits["train"]["answer"][:], instruction_ids(task, "train").tolist()
+    order = np.random.default_rng(0).permutation(len(answers)).tolist()
+    size, missing = config.optim.batch_size, 0
+    for start in range(0, len(order), size):
+        step = order[start : start + size]
+        drawn = negatives.draw(0, step, [answers[row] for row in step], [asked[row] for row in step])
+        missing += sum(row == NO_NEGATIVE for row in drawn)
+    return missing
 
 
 def _needing_labels(config: Config, stages: Sequence[Config]) -> Iterator[tuple[str, str]]:

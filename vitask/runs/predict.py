@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitask.data import UnreadableImage, upright_rgb
 from vitask.errors import UsageError, VitaskError
 from vitask.runs.exemplars import file_set, with_asked_exemplars
 from vitask.runs.folder import say
@@ -69,15 +70,27 @@ def image_files(paths: Sequence[str]) -> list[Path]:
 
 
 def read_image(path: Path) -> Image:
-    """Read an image as RGB.
+    """Read an image as `seen` gives it.
 
     Raises:
-        VitaskError: the file is not an image, or is damaged.
+        VitaskError: the file is not an image, is damaged, or has more than 8 bits a channel.
     """
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return seen(image, str(path))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise VitaskError(f"{path}: cannot be read as an image: {error}") from error
+
+
+def seen(image: Image, name: str) -> Image:
+    """Return an image as those of a data set reach a model: turned as its EXIF says, in RGB.
+
+    Raises:
+        VitaskError: it does not decode, has no pixels or more than 8 bits a channel.
+    """
+    try:
+        return upright_rgb(image)
+    except UnreadableImage as error:
+        raise VitaskError(f"{name}: {error}") from error

@@ -19,8 +19,9 @@ from vitask.config.build import (
     build_task,
 )
 from vitask.runs.assembly import assemble, earlier_stages
-from vitask.runs.folder import RunFolder, Stopwatch, stage_summary
+from vitask.runs.folder import RunFolder, Stopwatch, say, stage_summary
 from vitask.runs.identity import is_head
+from vitask.runs.open_ended import left_out_by_crt
 from vitask.runs.tuned import describe
 from vitask.training.checkpoint import Checkpoints
 from vitask.training.loop import Loop
@@ -37,6 +38,8 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     """Train one VLM stage into a run folder and return the run's summary. Earlier stages must be there."""
     watch = Stopwatch()
     task = build_task(config.data, config.seed, config.cache)
+    if left_out := left_out_by_crt(config, task):
+        say(f"crt: {left_out}")
     run.begin(config, task)
     accelerator = build_accelerator(config.launch, config.logger, run.path)
     assembly = assemble(config, task, accelerator, earlier_stages(config, task))

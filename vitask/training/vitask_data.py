@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from vitask.data import BatchNegatives, DatasetNegatives, InstructionNegatives, instruction_ids
+from vitask.data import NO_NEGATIVE, BatchNegatives, DatasetNegatives, InstructionNegatives, instruction_ids
 from vitask.losses import IGNORE_INDEX
 from vitask.vlm.inputs import label_branch, make_branch, stack_images
 from vitask.vlm.packing import Continuation, pack
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from vitask.vlm.image_cache import ImageFeatures
     from vitask.vlm.inputs import Placement
     from vitask.vlm.prompts import Prompt, Prompter, PromptTable
-
-NO_NEGATIVE = -1
 
 
 class VITaskTrainingData:
@@ -75,12 +72,6 @@ class VITaskTrainingData:
             [(epoch, index, negative) for index, negative in zip(step, self._negatives(epoch, step), strict=True)]
             for step in steps
         ]
-
-    def without_negative(self, batch_size: int) -> int:
-        """Count the samples that find no negative in an epoch of steps of a size."""
-        order = np.random.default_rng(0).permutation(len(self)).tolist()
-        steps = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        return sum(negative == NO_NEGATIVE for step in steps for negative in self._negatives(0, step))
 
     def __getitem__(self, key: tuple[int, int, int]) -> dict[str, Any]:
         """Return the prompts, the response, the exemplar and the candidates of one item."""

@@ -13,7 +13,7 @@ import torch
 
 from vitask.config.build import build_task
 from vitask.config.schema import PredictConfig
-from vitask.data import row_ranges
+from vitask.data import row_ranges, upright_rgb
 from vitask.errors import UsageError, VitaskError
 from vitask.runs.exemplars import file_set
 from vitask.runs.folder import RunFolder
@@ -83,7 +83,7 @@ class Desk:
     def answers(self, image: Image, number: int = 0) -> dict[str, dict[str, float]]:
         """Return the label probabilities of each column, for an image that is like those of a data set."""
         prefix = f"{self.names[number]}/" if len(self.names) > 1 else ""
-        shown = file_set([Path("<image>")], [image.convert("RGB")], prefix)
+        shown = file_set([Path("<image>")], [upright_rgb(image)], prefix)
         found = {}
         with self._turn:
             for title in self.columns:
@@ -102,7 +102,7 @@ class Desk:
         """
         prompter, model = self.vlm.tuned.prompter, self.vlm.tuned.vlm.base
         messages = [{"role": t["role"], "content": [{"type": "text", "text": t["content"]}]} for t in turns]
-        messages[0]["content"].insert(0, {"type": "image", "image": image.convert("RGB")})
+        messages[0]["content"].insert(0, {"type": "image", "image": upright_rgb(image)})
         with self._turn:
             inputs = prompter.processor.apply_chat_template(
                 messages,
