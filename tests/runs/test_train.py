@@ -7,9 +7,13 @@ import shutil
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from vitask.runs.folder import RunFolder
+from vitask.tsm import load_tsm, save_tsm
+
+from ..bad_input.case import content
 
 
 def stamp(run) -> int:
@@ -56,6 +60,47 @@ def test_a_finished_run_is_trained_again_when_told_and_comes_out_the_same(own_pi
     now = load_file(run / "model/adapter/adapter_model.safetensors")
     assert all(torch.equal(was[name], now[name]) for name in was)
     assert {stage: stamp(own_pipeline.run(stage)) for stage in others} == others
+
+
+def test_a_finished_run_stays_if_what_is_to_replace_it_does_not_begin(own_pipeline, shapes, cli, tmp_path):
+    root = shutil.copytree(shapes, tmp_path / "photos")
+    words = ["train", "stage=tsm", *own_pipeline.arguments, f"data.root={root}"]
+    assert cli(*words).code == 0
+    (run,) = own_pipeline.out.glob("photos/tsm-*")
+    before = content(own_pipeline.out)
+    root.rename(tmp_path / "unmounted")
+    assert cli(*words, "overwrite=true").refuses(1, str(root), "no such folder")
+    assert content(own_pipeline.out) == before
+    assert cli("train", "stage=ep", *own_pipeline.arguments, f"data.root={root}", "prerequisites=require").code == 1
+    assert RunFolder(run).finished
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(own_pipeline, cli):
+    run = own_pipeline.run("vanilla")
+    (run / "summary.json").unlink()
+    before = content(own_pipeline.out)
+    with FileLock(run / ".lock"):
+        ended = cli("train", "stage=vanilla", *own_pipeline.arguments)
+        assert ended.refuses(1, str(run), "another process trains this run", "when it has ended")
+    (run / ".lock").unlink(missing_ok=True)
+    assert content(own_pipeline.out) == before
+    assert cli("train", "stage=vanilla", *own_pipeline.arguments).code == 0
+    assert not (run / ".lock").exists()
+
+
+def test_a_tsm_that_was_trained_again_is_not_taken_for_the_one_that_the_connector_knows(own_pipeline, cli):
+    weights = own_pipeline.run("tsm") / "tsm"
+    tsm, meta = load_tsm(weights)
+    with torch.no_grad():
+        next(tsm.parameters()).mul_(1.01)
+    save_tsm(tsm, weights, meta)
+    shutil.rmtree(own_pipeline.run("crt"))
+    ep = own_pipeline.run("ep")
+    said = ("its TSM was trained again since", "overwrite=true")
+    assert cli("evaluate", f"run={ep}", "exemplar=on").refuses(1, str(ep), *said)
+    assert cli("train", "stage=crt", *own_pipeline.arguments).refuses(1, str(ep), *said)
+    assert cli("evaluate", f"run={ep}", "exemplar=off").code == 0
+    assert cli("evaluate", f"run={ep}", "exemplar=on", f"tsm={own_pipeline.run('tsm')}").code == 0
 
 
 def test_a_missing_earlier_stage_is_trained_first_with_a_line_that_says_so(own_pipeline, cli):

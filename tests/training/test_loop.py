@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from accelerate import Accelerator
 
 from vitask.training.checkpoint import Checkpoints
 from vitask.training.loop import Loop, NonFiniteLoss
+from vitask.training.preemption import Stopped
+from vitask.training.sampling import random_state, restore_random_state
 
 from .toy import LENGTHS, ToyData, ToyTask, decaying, log_lines, make_loop, settings, train
 
@@ -174,6 +177,37 @@ def test_broken_gradient_of_a_finite_loss_never_reaches_a_checkpoint(tmp_path, a
         train(tmp_path, accelerator, Cornered(), save_every=1)
     Checkpoints(tmp_path / "checkpoints").resume(kept := ToyTask())
     assert kept.linear.bias.isfinite().all()
+
+
+def test_a_stop_asked_for_behind_the_last_step_is_heard_and_nothing_is_repeated(tmp_path, accelerator):
+    """What comes next, another stage for example, must not begin."""
+    whole = train(tmp_path / "whole", accelerator)
+
+    def told(epoch: int) -> dict[str, float]:
+        if epoch == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return {}
+
+    with pytest.raises(Stopped, match="stopped by SIGTERM after step 6 of 6; the same command goes on"):
+        train(tmp_path / "told", accelerator, options={"after_epoch": told})
+    steps = []
+    resumed = train(tmp_path / "told", accelerator, after_step=lambda: steps.append(1))
+    assert steps == []
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
+
+
+def test_random_states_are_those_of_this_ranks_gpu(monkeypatch):
+    """As many as the machine has would not fit one with fewer."""
+    put = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: torch.tensor([7]))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", put.append)
+    state = random_state()
+    assert state["cuda"].tolist() == [7]
+    restore_random_state(state)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    restore_random_state(state)
+    assert len(put) == 1
 
 
 class SilentRecorder:

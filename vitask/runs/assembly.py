@@ -17,7 +17,7 @@ from vitask.runs.folder import RunFolder, say
 from vitask.runs.identity import at_stage, is_head, needs_exemplar, needs_tsm, run_folder, term_weights
 from vitask.runs.out_of_fold import teacher_logits
 from vitask.runs.questions import asked_in, build_questions
-from vitask.runs.tuned import load_run_tsm, require_connector
+from vitask.runs.tuned import load_run_tsm, require_connector, require_same_tsm
 from vitask.training.candidates import Candidates
 from vitask.training.head import HeadTask, HeadTrainingData
 from vitask.training.tsm_task import joint_heads
@@ -84,11 +84,15 @@ def earlier_stages(config: Config, task: TaskData) -> Earlier:
     """Load what a stage starts from.
 
     Raises:
-        VitaskError: the TSM is not trained, is damaged, or knows other labels.
+        VitaskError: the TSM is not trained, is damaged, knows other labels, or is not the earlier stage's.
     """
     tsm = load_run_tsm(run_folder(at_stage(config, "tsm")), task.labels) if needs_tsm(config) else None
-    start = config.stage.init_from
-    return Earlier(tsm, RunFolder(run_folder(at_stage(config, start))).model if start else None)
+    if not config.stage.init_from:
+        return Earlier(tsm, None)
+    start = RunFolder(run_folder(at_stage(config, config.stage.init_from)))
+    if tsm is not None:
+        require_same_tsm(start, tsm)
+    return Earlier(tsm, start.model)
 
 
 def assemble(config: Config, task: TaskData, accelerator: Accelerator, earlier: Earlier) -> Assembly:

@@ -42,6 +42,7 @@ from vitask.runs.tuned import (
     load_tuned,
     pick_device,
     require_head,
+    require_same_tsm,
     tsm_folder,
 )
 from vitask.runs.tuned_head import head_probabilities, load_classifier
@@ -173,7 +174,10 @@ class Evaluation:
         if optional and not RunFolder(folder).finished:
             say("the TSM of these settings is not trained (stage=tsm), so its figures are left out")
             return None
-        return build_tsm_exemplars(self.config, load_run_tsm(folder, self.task.labels), self.device)
+        tsm = load_run_tsm(folder, self.task.labels)
+        if not optional and self.request.tsm is None and self.config.stage.name != "tsm":
+            require_same_tsm(self.run, tsm)
+        return build_tsm_exemplars(self.config, tsm, self.device)
 
     def _evaluate(self, number: int, mode: str, with_text: bool) -> SetEvaluation | OpenEvaluation:
         member, split = members_of(self.task)[number], self.request.split

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -25,10 +26,13 @@ from vitask.errors import UsageError, VitaskError
 from vitask.files import atomic_writes
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
     from vitask.data import TaskData
 
 PACKAGES = ("vitask", "torch", "transformers", "peft", "accelerate", "timm", "datasets", "hydra-core", "numpy")
 CONFIG, ENVIRONMENT, LOG, SUMMARY = "config.yaml", "environment.json", "log.jsonl", "summary.json"
+LOCK = ".lock"
 
 
 class RunFolder:
@@ -40,6 +44,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: BaseFileLock | None = None
 
     @property
     def finished(self) -> bool:
@@ -62,21 +67,24 @@ class RunFolder:
         return self.path / "model"
 
     def begin(self, config: Config, task: TaskData) -> None:
-        """Write what the run was started with, or check it against what an interrupted run was started with.
+        """Keep others from training this run until `release`, and write what it was started with.
+
+        What an interrupted run was started with is compared instead.
 
         Raises:
-            VitaskError: the data is not what it was when the run began.
+            VitaskError: the data is not what it was when the run began, or another process trains this run.
         """
         if not len(task.splits["train"]):
             raise UsageError(
                 f"{task.name} has no training images (data.fractions, data.splits); it can only be evaluated"
             )
+        if is_main():
+            self._take()
         if (self.path / ENVIRONMENT).is_file():
             self.check_data(task)
             return
         if not is_main():
             return
-        self.path.mkdir(parents=True, exist_ok=True)
         write_config(self.path, config)
         environment = {
             "versions": {name: _version(name) for name in PACKAGES},
@@ -92,6 +100,24 @@ class RunFolder:
         }
         write_json(self.path / ENVIRONMENT, environment)
 
+    def _take(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise VitaskError(
+                f"{self.path}: another process trains this run; give the same command again when it has ended"
+            ) from error
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let others train this run."""
+        if self._lock is not None:
+            (self.path / LOCK).unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
+
     def check_data(self, task: TaskData) -> None:
         """Raise a `VitaskError` if the data changed since the run began."""
         try:
@@ -106,7 +132,12 @@ class RunFolder:
             )
 
     def withdraw(self) -> None:
-        """Remove the folder of a run that ended before its first step; one that has something to go on from stays."""
+        """Remove the folder of a run that ended before its first step; one that has something to go on from stays.
+
+        So does one that another process trains.
+        """
+        if self._lock is None:
+            return
         log = self.path / LOG
         logged = log.is_file() and log.stat().st_size > 0
         if not logged and not any((self.path / name).exists() for name in ("checkpoints", "folds", "tsm")):

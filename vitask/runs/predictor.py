@@ -17,7 +17,7 @@ from vitask.evaluation.scoring import encode
 from vitask.runs.exemplars import open_exemplars
 from vitask.runs.identity import exemplar_from_tsm, is_head, needs_exemplar, with_hint
 from vitask.runs.train_tsm import probabilities
-from vitask.runs.tuned import load_run_tsm, load_tuned, pick_device, tsm_folder
+from vitask.runs.tuned import load_run_tsm, load_tuned, pick_device, require_same_tsm, tsm_folder
 from vitask.runs.tuned_head import head_probabilities, load_classifier
 from vitask.tsm import load_tsm
 from vitask.vlm.prompts import PromptTable
@@ -109,6 +109,7 @@ class VLMPredictor:
         self.tsm = None
         if with_hint(config) or (self.sees_exemplar and exemplar_from_tsm(config)):
             loaded = load_run_tsm(tsm_folder(run, config), run.environment()["labels"])
+            require_same_tsm(run, loaded)
             self.tsm = build_tsm_exemplars(config, loaded, device, request.batch_size)
         self.source = open_exemplars(run, config, request, self.tsm) if self.sees_exemplar else None
         self.tuned = load_tuned(run, config, device, exemplars=self.source)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vitask.config.build import build_hints, build_templates, join_ranks
@@ -40,9 +41,9 @@ def train(config: Config) -> list[RunFolder]:
                 )
             say(f"{stage.stage.name}: finished before, {run.path}")
         else:
-            _discard(run)
-            _ensure_prerequisites(stage)
-            _train_one(stage, run)
+            with _replaced(run):
+                _ensure_prerequisites(stage)
+                _train_one(stage, run)
         runs.append(run)
     return runs
 
@@ -140,16 +141,32 @@ def _train_one(config: Config, run: RunFolder) -> None:
         if is_main() and not begun:
             run.withdraw()
         raise
-    if is_main():
-        run.finish(summary)
+    else:
+        if is_main():
+            run.finish(summary)
+    finally:
+        run.release()
     wait_for_everyone()
     say(f"{config.stage.name}: {summary['steps']} steps in {summary['seconds']:.0f} s, {run.path}")
 
 
-def _discard(run: RunFolder) -> None:
-    """Remove a finished run that is to be trained again; an interrupted one stays, to be resumed."""
-    finished = run.finished
+@contextmanager
+def _replaced(run: RunFolder) -> Iterator[None]:
+    """Lay a finished run that is trained again aside until the new one is finished.
+
+    If that ends before its first checkpoint, the earlier run is put back. An interrupted run stays, to be resumed.
+    """
+    earlier, laid_aside = run.path.with_name(f".{run.path.name}.earlier"), run.finished
     wait_for_everyone()
-    if finished and is_main():
-        shutil.rmtree(run.path)
+    if laid_aside and is_main():
+        shutil.rmtree(earlier, ignore_errors=True)
+        run.path.rename(earlier)
     wait_for_everyone()
+    try:
+        yield
+    except BaseException:
+        if laid_aside and is_main() and not run.path.exists():
+            earlier.rename(run.path)
+        raise
+    if is_main():
+        shutil.rmtree(earlier, ignore_errors=True)

@@ -42,7 +42,8 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
         say(f"crt: {left_out}")
     run.begin(config, task)
     accelerator = build_accelerator(config.launch, config.logger, run.path)
-    assembly = assemble(config, task, accelerator, earlier_stages(config, task))
+    earlier = earlier_stages(config, task)
+    assembly = assemble(config, task, accelerator, earlier)
     loop = Loop(
         assembly.task,
         assembly.data,
@@ -64,7 +65,7 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
         gather_parameters(assembly.vlm.connector, frozen=True)  # saved in stage 2 as well, where it is frozen
     if accelerator.is_main_process:
         head = assembly.task.model.classifier if is_head(config) else None
-        save_vlm(assembly.vlm, run.model, describe(config, assembly.questions), head=head)
+        save_vlm(assembly.vlm, run.model, describe(config, assembly.questions, earlier.tsm), head=head)
     accelerator.wait_for_everyone()
     terms = {} if is_head(config) else {"terms": assembly.task.objective.terms}
     found = {"trained": assembly.parts, "cost": loop.cost.summary(), "warnings": loop.alerts.raised}

@@ -16,7 +16,7 @@ from vitask.errors import UsageError, VitaskError
 from vitask.runs.folder import RunFolder, read_json
 from vitask.runs.identity import at_stage, needs_exemplar, run_folder
 from vitask.runs.questions import Question
-from vitask.tsm import load_tsm
+from vitask.tsm import load_tsm, weights_digest
 from vitask.vlm.saving import CONNECTOR, DESCRIPTION, load_weights
 
 if TYPE_CHECKING:
@@ -45,10 +45,17 @@ class TunedVLM:
         return [self.prompter.response(text) for text, _ in self.members[member].answers]
 
 
-def describe(config: Config, questions: Sequence[Question]) -> dict[str, Any]:
-    """Collect what is saved beside the weights, so that inference does not need the data."""
+def describe(config: Config, questions: Sequence[Question], tsm: TSM | None) -> dict[str, Any]:
+    """Collect what is saved beside the weights, so that inference does not need the data.
+
+    Args:
+        config: of the run.
+        questions: what it was asked.
+        tsm: the one that it was trained with, if any.
+    """
     table = config.exemplar.table if needs_exemplar(config) else None
     return {
+        "tsm": None if tsm is None else weights_digest(tsm),
         "base": config.vlm.path,
         "revision": config.vlm.revision,
         "exemplar_table": None if table is None else vectors_digest(table),
@@ -127,6 +134,16 @@ def load_run_tsm(folder: Path, labels: Sequence[str]) -> TSM:
     if not run.finished:
         raise VitaskError(f"{folder}: there is no finished TSM; train it with stage=tsm")
     return load_tsm(run.tsm, {"labels": list(labels)})[0].freeze()
+
+
+def require_same_tsm(run: RunFolder, tsm: TSM) -> None:
+    """Raise a `VitaskError` if a VLM run was trained with another TSM than the one that is in its place now."""
+    was, now = read_json(run.model / DESCRIPTION).get("tsm"), weights_digest(tsm)
+    if was not in (None, now):
+        raise VitaskError(
+            f"{run.path}: its TSM was trained again since (sha256 {now[:12]}, was {was[:12]}), so it does not know "
+            "these features; train it again with overwrite=true, or put the TSM back"
+        )
 
 
 def require_head(run: RunFolder, config: Config) -> None:

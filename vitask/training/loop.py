@@ -199,7 +199,7 @@ class Loop:
                 if self.after_epoch is not None:
                     recorder.log(self.step, {"epoch": epoch + 1, **self.after_epoch(epoch + 1)})
                 self.save()
-                if self.step < self.total_steps and self._told_to_stop(preemption):
+                if self._told_to_stop(preemption):
                     raise self._stopped(preemption)
 
     def _due_for_checkpoint(self) -> bool:

@@ -27,16 +27,16 @@ def rank_share(step: Sequence[Any], rank: int, ranks: int) -> Sequence[Any]:
 
 
 def random_state() -> dict[str, Any]:
-    """Return torch's random states, as plain tensors."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    """Return torch's random states, of the CPU and of this rank's GPU, as plain tensors."""
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
     """Put the states of `random_state` back."""
     torch.set_rng_state(state["cpu"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 @contextmanager
