@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
+import vitask.evaluation.swaps as swaps_module
 import vitask.evaluation.uncertainty as module
 from vitask.evaluation.metrics import Predictions
 from vitask.evaluation.uncertainty import (
@@ -31,7 +32,7 @@ FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
 
 
 def test_the_example_runs():
-    assert doctest.testmod(module).failed == 0
+    assert doctest.testmod(module).failed == doctest.testmod(swaps_module).failed == 0
 
 
 def picked(made: Predictions, rows) -> Predictions:
@@ -157,8 +158,6 @@ def test_a_paired_comparison_is_the_bootstrap_of_the_differences(seed, multi_lab
         counts = np.stack([np.bincount(each, minlength=60) for each in rows]).astype(float)
         gains = weighted_figures(own, counts)[name] - weighted_figures(base, counts)[name]
         assert found[name]["interval"] == pytest.approx(list(np.quantile(gains, [0.025, 0.975])), abs=0.03)
-        tail = min(np.mean(gains <= 0), np.mean(gains >= 0))
-        assert found[name]["p"] == pytest.approx(min(1, 2 * tail), abs=0.1)
 
 
 def test_equal_answers_differ_by_nothing():
@@ -170,7 +169,36 @@ def test_equal_answers_differ_by_nothing():
 def test_a_model_that_is_always_better_has_the_smallest_p_that_the_draws_allow():
     truth = np.eye(2, dtype=bool)[[0, 1] * 20]
     found = paired_bootstrap(Predictions(truth, truth, False), Predictions(truth, ~truth, False), resamples=999)
-    assert found["accuracy"] == {"difference": 1.0, "interval": [1.0, 1.0], "p": 2 / 1000}
+    assert found["accuracy"] == {"difference": 1.0, "interval": [1.0, 1.0], "p": 1 / 1000}
+
+
+def macro_f1_by_loops(truth, chosen, multi_label) -> float:
+    return figures_by_loops(truth, chosen, np.zeros(truth.shape), multi_label)["macro_f1"]
+
+
+@pytest.mark.parametrize(("seed", "multi_label"), RANDOM)
+def test_the_p_of_few_samples_is_the_share_of_all_swaps_that_differ_as_much(seed, multi_label):
+    own, other = (random_predictions(seed + 10 * model, multi_label, samples=7) for model in (0, 1))
+    differences = []
+    for swapped in itertools.product([False, True], repeat=7):
+        sides = np.array([own.chosen, other.chosen])
+        for sample in np.flatnonzero(swapped):
+            sides[:, sample] = sides[::-1, sample]
+        one, two = (macro_f1_by_loops(own.truth, side, multi_label) for side in sides)
+        differences.append(abs(one - two))
+    found = paired_bootstrap(own, Predictions(own.truth, other.chosen, multi_label))
+    assert found["macro_f1"]["p"] == pytest.approx(np.mean(np.array(differences) >= differences[0] - 1e-9))
+    exact = mcnemar((own.truth == own.chosen).all(-1), (own.truth == other.chosen).all(-1))
+    assert found["accuracy"]["p"] == pytest.approx(exact["p"])
+
+
+def test_the_p_of_many_samples_is_close_to_that_of_every_swap():
+    """Of the accuracy it is McNemar's, whose value is known."""
+    own, base = two_models(np.random.default_rng(4), 300, 0.02)
+    exact = mcnemar(*((each.truth == each.chosen).all(-1) for each in (own, base)))
+    assert exact["only_own"] + exact["only_base"] > swaps_module.MOST_EXACT
+    assert 0.001 < exact["p"] < 0.5
+    assert paired_bootstrap(own, base)["accuracy"]["p"] == pytest.approx(exact["p"], abs=0.02)
 
 
 def test_paired_ratios_are_the_bootstrap_of_the_differences_of_pooled_means():
@@ -186,15 +214,61 @@ def test_paired_ratios_are_the_bootstrap_of_the_differences_of_pooled_means():
 
     expected = bootstrap((np.arange(40),), difference, n_resamples=10_000, method="percentile", rng=0)
     assert found["interval"] == pytest.approx(expected.confidence_interval, abs=0.01)
-    tail = min((expected.bootstrap_distribution <= 0).mean(), (expected.bootstrap_distribution >= 0).mean())
-    assert found["p"] == pytest.approx(2 * tail, abs=0.005)
 
 
 def test_paired_ratios_leave_out_draws_in_which_nothing_was_counted():
     below = np.array([0.0, 0.0, 1.0])
     found = paired_ratios({"x": (below, below)}, {"x": (0 * below, below)}, 200)["x"]
-    assert (found["difference"], found["interval"]) == (1.0, [1.0, 1.0])
-    assert 2 / 201 < found["p"] < 2 / 100
+    assert found == {"difference": 1.0, "interval": [1.0, 1.0], "p": 1.0}
+
+
+def test_four_images_gained_and_none_lost_may_be_chance():
+    asked = np.array([4, 4, 4, 4, 3, 4, 4, 4.0])
+    base = np.array([2, 3, 1, 4, 3, 0, 2, 4.0])
+    own = base + np.array([1, 1, 2, 0, 0, 1, 0, 0])
+    assert paired_ratios({"x": (own, asked)}, {"x": (base, asked)})["x"]["p"] == pytest.approx(2 / 2**4)
+
+
+def ratio_p_by_loops(own, base) -> float:
+    """Every way to give each image's sums to the one side or to the other."""
+    differences = []
+    for swapped in itertools.product([False, True], repeat=len(own[0])):
+        sums = np.zeros((2, 2))
+        for image, swap in enumerate(swapped):
+            pair = [[part[image] for part in side] for side in (own, base)]
+            sums += np.array(pair[::-1] if swap else pair)
+        differences.append(abs(sums[0, 0] / sums[0, 1] - sums[1, 0] / sums[1, 1]))
+    return float(np.mean([each >= differences[0] - 1e-9 for each in differences]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_p_of_a_ratio_is_the_share_of_all_swaps_that_differ_as_much(seed):
+    """Also where the models count differently below the line, as tokens of two tokenizers."""
+    rng = np.random.default_rng(seed)
+    own, base = ((rng.normal(size=9), rng.integers(1, 5, 9).astype(float)) for _ in range(2))
+    assert paired_ratios({"x": own}, {"x": base}, 50)["x"]["p"] == pytest.approx(ratio_p_by_loops(own, base))
+
+
+def test_the_p_of_a_ratio_over_many_images_is_drawn_and_close_to_that_of_all_swaps(monkeypatch):
+    rng = np.random.default_rng(6)
+    own, base = ((rng.normal(shift, 1, 12), np.ones(12)) for shift in (0.8, 0.0))
+    exact = ratio_p_by_loops(own, base)
+    monkeypatch.setattr(swaps_module, "MOST_EXACT", 5)
+    drawn = paired_ratios({"x": own}, {"x": base})["x"]["p"]
+    assert drawn != exact
+    assert drawn == pytest.approx(exact, abs=0.015)
+    monkeypatch.setattr(swaps_module, "VALUES", 600)
+    assert paired_ratios({"x": own}, {"x": base})["x"]["p"] == drawn, "drawing in parts changes nothing"
+
+
+@pytest.mark.slow
+def test_over_few_images_chance_is_rarely_taken_for_a_difference():
+    rng, asked = np.random.default_rng(0), np.full(8, 4.0)
+    p_values = [
+        paired_ratios(*({"x": (rng.binomial(4, 0.5, 8).astype(float), asked)} for _ in range(2)), 50)["x"]["p"]
+        for _ in range(1000)
+    ]
+    assert 0.005 < np.mean(np.array(p_values) <= 0.05) < 0.065
 
 
 @pytest.mark.parametrize(("only_own", "only_base"), [(0, 0), (1, 0), (5, 0), (1, 6), (4, 4), (3, 9)])

@@ -20,9 +20,10 @@ def main(arguments: list[str]) -> None:
         print_help(
             "compare",
             "Say how much better run B is than run A, and whether that may be chance. Two runs: over the same samples\n"
-            "(McNemar's exact test of the accuracy, paired bootstrap). Two settings, a run a seed: over the seeds\n"
-            "(paired t-test). Of answers in words: exact match, token F1, how often the right response is ranked\n"
-            "first, and its likelihood (paired bootstrap over images). What is not evaluated yet is evaluated first.",
+            "(McNemar's exact test of the accuracy; macro-F1 with the two runs' answers swapped sample by sample).\n"
+            "Two settings, a run a seed: over the seeds (paired t-test). Of answers in words: exact match, token F1,\n"
+            "how often the right response is ranked first, and its likelihood (swapped image by image). Intervals\n"
+            "are those of the paired bootstrap. What is not evaluated yet is evaluated first.",
             EXAMPLES,
             usage="compare RUN_A RUN_B",
         )

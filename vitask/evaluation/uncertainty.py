@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vitask.evaluation.swaps import swap_test
+
 if TYPE_CHECKING:
     from vitask.evaluation.metrics import Predictions
 
@@ -65,11 +67,17 @@ def bootstrap_ratios(parts: Parts, resamples: int = RESAMPLES) -> dict[str, list
 
 
 def paired_bootstrap(own: Predictions, base: Predictions, resamples: int = PAIRED_RESAMPLES) -> dict[str, Any]:
-    """Compare two models' answers on the same samples; each draw takes the same samples of both.
+    """Compare two models' answers on the same samples.
+
+    Args:
+        own: answers of the one model.
+        base: those of the other.
+        resamples: how many times the samples are drawn, the same of both, and how many swaps at most are drawn.
 
     Returns:
-        For `accuracy` and `macro_f1` the `difference` own - base, its 95 % percentile `interval`, and a two-sided `p`:
-        twice the smaller share of draws on either side of zero, counting one draw more, at most 1.
+        For `accuracy` and `macro_f1` the `difference` own - base, its 95 % percentile `interval` over samples drawn
+        with replacement, and a two-sided `p`: how often the difference is as large when the two models' answers to
+        some samples are swapped, see `vitask.evaluation.swaps`. That of the accuracy is McNemar's.
     """
     samples, labels = own.truth.shape
     rows, counts = np.unique(np.hstack([own.truth, own.chosen, base.chosen]), axis=0, return_counts=True)
@@ -78,11 +86,28 @@ def paired_bootstrap(own: Predictions, base: Predictions, resamples: int = PAIRE
         _figures(replace(own, truth=truth, chosen=each, scores=None), _grouped_draws(counts, resamples))
         for each in answers
     )
+    p_values = _swapped_answers(
+        replace(own, truth=truth, chosen=answers[0], scores=None), answers[1], counts, resamples
+    )
     results = {}
-    for name in ("accuracy", "macro_f1"):
+    for name, p in p_values.items():
         difference, *gains = first[name] - second[name]
-        results[name] = _paired(float(difference), np.array(gains), samples)
+        results[name] = _paired(float(difference), np.array(gains), samples, p)
     return results
+
+
+def _swapped_answers(own: Predictions, other: np.ndarray, counts: np.ndarray, draws: int) -> dict[str, float]:
+    """The p of each figure of groups of equal samples, `counts` of them, by swapping answers with another model's."""
+    names, differs = ("accuracy", "macro_f1"), (own.chosen != other).any(-1)
+    both = replace(own, truth=np.vstack([own.truth] * 2), chosen=np.vstack([own.chosen, other]))
+
+    def differences(swapped: np.ndarray) -> np.ndarray:
+        sides = (counts - swapped, swapped), (swapped, counts - swapped)
+        one, two = (weighted_figures(both, np.hstack(side)) for side in sides)
+        return np.stack([one[name] - two[name] for name in names], axis=-1)
+
+    found = swap_test(np.where(differs, counts, 0), differences, draws)
+    return dict(zip(names, found.tolist(), strict=True))
 
 
 def paired_ratios(own: Parts, base: Parts, resamples: int = PAIRED_RESAMPLES) -> dict[str, Any]:
@@ -91,15 +116,17 @@ def paired_ratios(own: Parts, base: Parts, resamples: int = PAIRED_RESAMPLES) ->
     Args:
         own: by name what each sample adds above and below the line.
         base: the same of the other model.
-        resamples: how many times the samples are drawn.
+        resamples: how many times the samples are drawn, and how many swaps at most.
 
     Returns:
-        By name what `paired_bootstrap` says of a figure. Draws in which a ratio is not defined are left out.
+        By name the `difference` own - base, its 95 % percentile `interval` over samples drawn with replacement, and a
+        two-sided `p`: how often the difference is as large when what the two models add for some samples is swapped,
+        see `vitask.evaluation.swaps`. Draws and swaps in which a ratio is not defined are left out.
 
     Example:
         >>> one = np.ones(5)
         >>> paired_ratios({"exact_match": (one, one)}, {"exact_match": (0 * one, one)}, 99)
-        {'exact_match': {'difference': 1.0, 'interval': [1.0, 1.0], 'p': 0.02}}
+        {'exact_match': {'difference': 1.0, 'interval': [1.0, 1.0], 'p': 0.0625}}
     """
     samples = len(next(iter(own.values()))[0])
     gains: dict[str, list[np.ndarray]] = {name: [] for name in own}
@@ -110,19 +137,26 @@ def paired_ratios(own: Parts, base: Parts, resamples: int = PAIRED_RESAMPLES) ->
     results = {}
     for name, drawn in gains.items():
         one, other = (_share(*(part.sum(keepdims=True) for part in side[name])) for side in (own, base))
-        results[name] = _paired((one - other).item(), np.concatenate(drawn), samples)
+        p = _swapped_parts(np.array(own[name]), np.array(base[name]), resamples)
+        results[name] = _paired((one - other).item(), np.concatenate(drawn), samples, p)
     return results
 
 
-def _paired(difference: float, gains: np.ndarray, samples: int) -> dict[str, Any]:
-    """What the draws of a difference say of it."""
-    gains = gains[~np.isnan(gains)]
-    tail = min(np.less_equal(gains, 0).sum(), np.greater_equal(gains, 0).sum())
-    return {
-        "difference": difference,
-        "interval": percentile_interval(gains) if samples > 1 else [math.nan, math.nan],
-        "p": float(min(1.0, 2 * (tail + 1) / (len(gains) + 1))),
-    }
+def _swapped_parts(own: np.ndarray, base: np.ndarray, draws: int) -> float:
+    """The p of a ratio of sums, `(2, N)` above and below the line, by swapping the two models' samples."""
+    change = base - own
+
+    def differences(swapped: np.ndarray) -> np.ndarray:
+        moved = change @ swapped.T
+        return (_share(*(own.sum(-1)[:, None] + moved)) - _share(*(base.sum(-1)[:, None] - moved)))[:, None]
+
+    return swap_test(change.any(0).astype(int), differences, draws).item()
+
+
+def _paired(difference: float, gains: np.ndarray, samples: int, p: float) -> dict[str, Any]:
+    """A difference, what its draws say of it, and its p."""
+    ends = percentile_interval(gains) if samples > 1 else [math.nan, math.nan]
+    return {"difference": difference, "interval": ends, "p": p}
 
 
 def mcnemar(own_right: np.ndarray, base_right: np.ndarray) -> dict[str, float]:

@@ -37,8 +37,9 @@ def compare(request: CompareConfig, base: Sequence[str], own: Sequence[str]) -> 
     if len(found) == 1:
         table = samples_table(request.split, found[0])
         images = next(iter(found[0].values())).get("images")
-        tests = "McNemar's exact test for the accuracy, paired bootstrap for macro-F1 and the intervals"
-        tests = f"paired bootstrap over {images} images, whose questions stay together" if images else tests
+        tests = "McNemar's exact test for the accuracy, A and B swapped sample by sample for macro-F1"
+        tests = f"A and B swapped image by image, over {images} images" if images else tests
+        tests += "; intervals: paired bootstrap" + (" over images, whose questions stay together" if images else "")
     else:
         over = {name: compare_seeds([each[name] for each in found]) for name in found[0]}
         table, tests = seeds_table(request.split, over), "paired t-test over the seeds"
