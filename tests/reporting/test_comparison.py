@@ -102,6 +102,8 @@ def test_answers_in_words_are_compared_over_images(tmp_path):
     assert exact["interval"] == pytest.approx(np.quantile(gains, [0.025, 0.975]), abs=0.01)
     table = cells(samples_table("test", {"": found}))
     assert [row[0] for row in table[2:]] == ["exact match", "token F1", "ranked first", "log-likelihood a token"]
+    assert table[0][:3] == ["test", "questions", "images"]
+    assert table[2][1:3] == ["8", "4"]
     assert table[2][-2:] == ["0", "3"]
     both = compare_seeds([found, compare_answers(b, b)])
     assert both["exact_match"]["difference"] == pytest.approx(3 / 16)

@@ -52,6 +52,9 @@ def test_every_figure_follows_from_the_predictions(trained, task, cli):
         metrics = json.loads((folder / "metrics.json").read_text())
         with (folder / "predictions.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
+        images = len({row["image"] for row in rows})
+        assert metrics["images"] == images < len(rows)
+        assert f"| test, n = {len(rows)} questions, {images} images " in ended.out
         truth = [task.answers[answer].text for answer in task.splits["test"]["answer"]]
         assert [row["response"] for row in rows] == truth
         exact = [comparable(row["text"]) == comparable(row["response"]) for row in rows]

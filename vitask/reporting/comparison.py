@@ -170,13 +170,16 @@ def samples_table(split: str, comparisons: Mapping[str, Mapping[str, Any]]) -> s
         comparisons: of each data set what `compare_answers` found.
     """
     rows = []
+    in_words = all("images" in found for found in comparisons.values())
+    counted = {"samples": "questions", "images": "images"} if in_words else {"samples": "n"}
     for key in _figures_of(list(comparisons.values())):
         for name, found in comparisons.items():
             p = found[TESTS.get(key, key)]["p"]
             alone = found[COUNTS[key]] if key in COUNTS else {}
             counts = [str(alone.get(side, "")) for side in ("only_base", "only_own")]
-            rows.append(([f"{name} {TITLES[key]}".strip(), str(found["samples"])], found[key], p, counts))
-    return _layout([split, "n"], rows, len(comparisons), ["only A right", "only B right"])
+            sizes = [str(found[each]) for each in counted]
+            rows.append(([f"{name} {TITLES[key]}".strip(), *sizes], found[key], p, counts))
+    return _layout([split, *counted.values()], rows, len(comparisons), ["only A right", "only B right"])
 
 
 def seeds_table(split: str, comparisons: Mapping[str, Mapping[str, Any]]) -> str:

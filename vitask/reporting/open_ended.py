@@ -32,7 +32,7 @@ def flattened(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def open_ended_table(results: Sequence[Mapping[str, Any]]) -> str:
     """Show the evaluations of one open-ended run beside the commonest response, then each instruction alone."""
     first = results[0]
-    header = [f"{first['split']}, n = {first['samples']}", *GENERATED.values(), *READ.values()]
+    header = [f"{first['split']}, n = {_counted(first)}", *GENERATED.values(), *READ.values()]
     rows = [[MODES[r["mode"]], *_figures(r.get("generated") or {}, GENERATED), *_figures(r, READ)] for r in results]
     rows.append(["commonest response", *_figures(first["majority"], GENERATED), *["-"] * len(READ)])
     tables = [markdown(header, rows), _ranking_note(first)]
@@ -40,6 +40,12 @@ def open_ended_table(results: Sequence[Mapping[str, Any]]) -> str:
         tables += ["", _by_instruction(results[-1])]
     notes = {title: text for r in results for title, text in r["conditions"].items()}
     return "\n".join([*tables, *(f"{title}: {text}" for title, text in notes.items())])
+
+
+def _counted(metrics: Mapping[str, Any]) -> str:
+    """Count questions and the images that they are about, over which the intervals are; older figures lack these."""
+    counts = {"question": metrics["samples"], "image": metrics.get("images")}
+    return ", ".join(f"{count} {what}{'s' * (count != 1)}" for what, count in counts.items() if count is not None)
 
 
 def _figures(metrics: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:

@@ -70,6 +70,7 @@ class OpenEvaluation:
         counts = np.array([len(own) for own in self.rivals])[ranked]
         return {
             "samples": len(self.rows),
+            "images": len(set(self.rows["picture"])),
             **self._figures(figures),
             "ranked": int(ranked.sum()),
             "rivals": self.asked,
