@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def test_before_tuning_it_is_the_model_that_was_loaded(crt, untuned, images, ins
     np.testing.assert_allclose(probabilities(crt, "test-untuned"), expected.numpy(), atol=2e-5)
     assert metrics(crt, "test-untuned")["mode"] == "untuned"
     assert "| VLM before tuning " in untuned["out"]
+    assert re.search("^VLM before tuning .*100%", untuned["out"], re.MULTILINE), "the progress in the table's words"
 
 
 def test_a_tower_that_was_tuned_is_off_too(small, runs, crt, untuned, tmp_path, cli):

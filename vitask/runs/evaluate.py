@@ -25,6 +25,7 @@ from vitask.evaluation.contrast import blank_scores, contrasted
 from vitask.evaluation.head import classify_images
 from vitask.evaluation.open_ended import read_responses
 from vitask.evaluation.ranking import rank_images, ranking_metrics
+from vitask.reporting.table import MODES
 from vitask.runs.evaluate_open import OpenEvaluation, draw_rivals
 from vitask.runs.evaluate_set import SetEvaluation
 from vitask.runs.evaluation_request import folder_name, is_done, modes, parts_to_compute
@@ -239,7 +240,7 @@ class Evaluation:
             batch_size=size,
             with_text=with_text,
         )
-        parts, texts = zip(*_tracked(batches, len(own), size, f"exemplar {mode}"), strict=True)
+        parts, texts = zip(*_tracked(batches, len(own), size, MODES[mode]), strict=True)
         scores = torch.cat(parts)
         if self.request.contrast:
             blank = blank_scores(tuned.vlm, prompts, tuned.responses(number), batch_size=size)
@@ -263,7 +264,7 @@ class Evaluation:
             batch_size=size,
             limit=max(map(len, known.values())) + SPARE_TOKENS if with_text else 0,
         )
-        found = _tracked(batches, len(part), size, f"exemplar {mode}")
+        found = _tracked(batches, len(part), size, MODES[mode])
         scores, texts = ([each for batch in parts for each in batch] for parts in zip(*found, strict=True))
         tokens = [len(known[answer]) for answer in own]
         return OpenEvaluation(self.task, request.split, rivals, request.rivals, scores, tokens, texts)
@@ -293,7 +294,7 @@ class Evaluation:
         responses = [tuned.prompter.response(member.answers[answer].text) for answer in answers]
         size, found, own = self.request.batch_size, {}, own_rows(len(prompts))
         batches = rank_images(tuned.vlm, tuned.prompter, prompts, responses, drawn, shown=own, batch_size=size)
-        for batch in _tracked(batches, len(own), size, f"ranking, {mode}"):
+        for batch in _tracked(batches, len(own), size, f"ranking, {MODES[mode]}"):
             found |= batch
         positive, negative = [found[sample, sample] for sample, _ in pairs], [found[pair] for pair in pairs]
         if is_main():
