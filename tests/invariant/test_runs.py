@@ -69,7 +69,7 @@ def test_all_commands_of_two_ranks_end_well_and_one_of_them_speaks(two_ranks):
     assert [each.code for each in two_ranks.main] == [0] * len(two_ranks.main), two_ranks.main
     assert [each.code for each in two_ranks.other] == [0] * len(two_ranks.other), two_ranks.other
     assert [each.out for each in two_ranks.other] == [""] * len(two_ranks.other)
-    lines = [line.split(":")[0] for line in two_ranks.main[0].out.splitlines() if " steps in " in line]
+    lines = [line.split(":")[0] for line in two_ranks.main[0].out.splitlines() if " of training, " in line]
     assert lines == ["tsm", "vanilla", "ep", "crt"]
     assert two_ranks.main[0].out.count("what trains") == 3
     assert not list(two_ranks.folder.rglob("*.tmp"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from vitask.runs.folder import RunFolder
+from vitask.runs.train import _what_it_took
 from vitask.tsm import load_tsm, save_tsm
 
 from ..bad_input.case import content
@@ -32,6 +34,25 @@ def test_the_whole_pipeline_skips_what_is_finished(own_pipeline, cli):
     ]
     assert {stage: stamp(own_pipeline.run(stage)) for stage in before} == before
     assert RunFolder(own_pipeline.run("crt")).finished
+    summary = RunFolder(own_pipeline.run("crt")).summary()
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("crt: ")]
+    took = re.fullmatch(r"crt: (\d+) steps?, ([\d.]+) s of training, ([\d.]+) s in all, .*", line)
+    assert took, line
+    expected = [summary["steps"], summary["cost"]["seconds"], summary["seconds"]]
+    assert [float(each) for each in took.groups()] == pytest.approx(expected, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "trained", "whole", "said"),
+    [
+        (1, 0.41, 4.16, "1 step, 0.4 s of training, 4.2 s in all"),
+        (120, 48.6, 61, "120 steps, 49 s of training, 61 s in all"),
+        (120, 48.6, 12.3, "120 steps, 49 s of training"),
+    ],
+)
+def test_what_a_stage_took_tells_training_from_the_rest(steps, trained, whole, said):
+    """The last was resumed, so that its own time is shorter than all of its training."""
+    assert _what_it_took({"steps": steps, "seconds": whole, "cost": {"seconds": trained}}) == said
 
 
 def test_a_pipeline_that_is_finished_does_nothing(pipeline, cli):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitask.config.build import build_hints, build_templates, join_ranks
 from vitask.config.compose import load_stage
@@ -147,7 +147,23 @@ def _train_one(config: Config, run: RunFolder) -> None:
     finally:
         run.release()
     wait_for_everyone()
-    say(f"{config.stage.name}: {summary['steps']} steps in {summary['seconds']:.0f} s, {run.path}")
+    say(f"{config.stage.name}: {_what_it_took(summary)}, {run.path}")
+
+
+def _what_it_took(summary: Mapping[str, Any]) -> str:
+    """Steps, seconds of training, and those of the whole stage; of a resumed run these are of its last part alone.
+
+    Example:
+        >>> _what_it_took({"steps": 1, "seconds": 4.2, "cost": {"seconds": 0.41}})
+        '1 step, 0.4 s of training, 4.2 s in all'
+    """
+    steps, trained, whole = summary["steps"], summary["cost"]["seconds"], summary["seconds"]
+    said = f"{steps} step{'s' * (steps != 1)}, {_seconds(trained)} of training"
+    return f"{said}, {_seconds(whole)} in all" if whole >= trained else said
+
+
+def _seconds(count: float) -> str:
+    return f"{count:.{int(count < 10)}f} s"
 
 
 @contextmanager
