@@ -126,6 +126,7 @@ def load_stage(name: str) -> schema.StageConfig:
 
 def check_override(root: str, override: str) -> None:
     """Raise a `UsageError` that suggests the nearest key or option, for what Hydra would refuse at length."""
+    _check_dashes(root, override)
     match = re.fullmatch(r"(?P<prefix>\+\+|\+|~)?(?P<key>[\w./@-]+)(?:=(?P<value>.*))?", override, re.DOTALL)
     if match is None or (match["value"] is None and match["prefix"] != "~"):
         raise UsageError(
@@ -142,6 +143,15 @@ def check_override(root: str, override: str) -> None:
     elif match["prefix"] or (key not in typed_keys(root) and not _in_free_dictionary(key)):
         near = did_you_mean(key, [*typed_keys(root), *known_groups])
         raise UsageError(f"unknown config key '{key}'.{near} `vitask {root} --help` lists the keys")
+
+
+def _check_dashes(root: str, override: str) -> None:
+    """Raise a `UsageError` if a key is written as an option of other programs, `--key=value` or `--key`."""
+    name, _, value = override.lstrip("-").partition("=")
+    known = {*typed_keys(root), *(groups() if root == "train" else ())}
+    key = next((each for each in (name, name.replace("-", "_")) if each in known), None)
+    if override.startswith("-") and key is not None:
+        raise UsageError(f"'{override}': write {key}={value or '...'}, without dashes")
 
 
 def _check_syntax(override: str) -> None:
