@@ -44,6 +44,14 @@ def exported(evaluated, tmp_path_factory) -> dict[str, Path]:
     return {form: folder / form for form in FORMS}
 
 
+@pytest.mark.parametrize("form", FORMS[:2])
+def test_an_export_for_others_is_no_run_and_its_card_is_named(form, exported, shapes, cli):
+    said = ("an export for plain transformers and peft", "README.md", "vitask export to=bundle")
+    assert cli("predict", f"run={exported[form]}", shapes / "test/bar/0.png").refuses(2, str(exported[form]), *said)
+    with pytest.raises(vitask.UsageError, match="export for plain transformers"):
+        vitask.Classifier.from_pretrained(exported[form])
+
+
 def card(folder: Path) -> str:
     return (folder / "README.md").read_text()
 

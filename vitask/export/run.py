@@ -20,7 +20,6 @@ from vitask.export.samples import Samples, draw_samples
 from vitask.export.words import say_in_words, say_plainly
 from vitask.export.write import (
     CARD,
-    LABELS,
     describe_labels,
     merge,
     write_adapter,
@@ -30,7 +29,7 @@ from vitask.export.write import (
 )
 from vitask.files import atomic_folder
 from vitask.reporting.card import model_card
-from vitask.runs.folder import RunFolder, say, write_text
+from vitask.runs.folder import LABELS, RunFolder, say, write_text
 from vitask.runs.identity import is_head, needs_exemplar, with_hint
 from vitask.runs.predictor import VLMPredictor
 from vitask.runs.tuned import finished_run, load_tuned, pick_device

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitask.config.compose import compose_config
 from vitask.errors import VitaskError
-from vitask.runs.folder import ENVIRONMENT, SUMMARY, RunFolder, read_json, write_config, write_json
+from vitask.runs.folder import ENVIRONMENT, LABELS, SUMMARY, RunFolder, read_json, write_config, write_json
 from vitask.runs.identity import exemplar_from_tsm, with_hint
 from vitask.runs.predictor import MOST_TOKENS
 from vitask.runs.tuned import tsm_folder
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vitask.config.schema import Config, VLMConfig
     from vitask.runs.tuned import TunedVLM
 
-LABELS, CARD, BASE = "labels.json", "README.md", "base"
+CARD, BASE = "README.md", "base"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 

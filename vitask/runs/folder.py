@@ -34,6 +34,13 @@ PACKAGES = ("vitask", "torch", "transformers", "peft", "accelerate", "timm", "da
 CONFIG, ENVIRONMENT, LOG, SUMMARY = "config.yaml", "environment.json", "log.jsonl", "summary.json"
 LOCK = ".lock"
 
+LABELS = "labels.json"
+"""What an export may be asked; an export is no run, unless it is a bundle."""
+FOR_OTHERS = (
+    "an export for plain transformers and peft, whose README.md shows how to use it; vitask export to=bundle makes a "
+    "folder that vitask asks"
+)
+
 
 class RunFolder:
     """One run on disk.
@@ -157,9 +164,8 @@ class RunFolder:
         """
         path = self.path / CONFIG
         if not path.is_file():
-            raise UsageError(
-                f"run={self.path}: no run there ({CONFIG} is missing); give a folder that vitask train wrote"
-            )
+            reason = f"no run there ({CONFIG} is missing); give a folder that vitask train wrote"
+            raise UsageError(f"run={self.path}: {FOR_OTHERS if (self.path / LABELS).is_file() else reason}")
         try:
             return checked(Config, OmegaConf.load(path))
         except (UsageError, YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
