@@ -59,6 +59,7 @@ def test_several_threads_are_told_what_one_is_told(answerer, images):
         (QUESTIONS, {}, "instruction: 3 for 2 images"),
         ([], {}, "instruction: 0 for 2 images"),
         (None, {}, "instruction: expected a text or texts, got NoneType"),
+        ("<image> what <IMG_CONTEXT> color", {}, "instruction: '<image> what .*holds <IMG_CONTEXT>, which stands for"),
         (QUESTIONS[0], {"batch_size": 0}, "batch_size: 0"),
     ],
 )

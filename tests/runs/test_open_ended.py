@@ -114,6 +114,22 @@ def test_predict_answers_an_instruction(trained, questions, cli):
         assert ended.code == 0, ended
         assert ended.out.strip().splitlines()[-1].startswith(f"{image}: ")
     assert cli("predict", f"run={trained['crt']}", image).refuses(2, "instruction", "say what to ask")
+    reserved = cli("predict", f"run={trained['crt']}", "instruction=What <IMG_CONTEXT> is it?", image)
+    assert reserved.refuses(2, "instruction: ", "holds <IMG_CONTEXT>, which stands for the image")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("column", ["instruction", "response"])
+def test_a_row_with_the_placeholder_of_an_image_is_named(column, questions, options, tmp_path, cli):
+    lines = [json.loads(line) for line in questions.read_text().splitlines()]
+    row = next(row for row in lines if row["split"] == "train")
+    row |= {"id": "odd", column: "a <IMG_CONTEXT> b", "image": str(questions.parent / row["image"])}
+    lines = [
+        {"id": str(place), **each, "image": str(questions.parent / each["image"])} for place, each in enumerate(lines)
+    ]
+    (tmp_path / "odd.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lines))
+    ended = cli("train", *options, f"data.path={tmp_path / 'odd.jsonl'}", "stage=vanilla", f"out={tmp_path / 'runs'}")
+    assert ended.refuses(1, f"row 'odd': {column}: 'a <IMG_CONTEXT> b' holds <IMG_CONTEXT>")
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from vitask.runs.features import prompts_and_features
 from vitask.runs.folder import RunFolder, say
 from vitask.runs.identity import at_stage, is_head, needs_exemplar, needs_tsm, run_folder, term_weights
 from vitask.runs.out_of_fold import teacher_logits
-from vitask.runs.questions import asked_in, build_questions
+from vitask.runs.questions import asked_in, build_questions, require_plain_texts
 from vitask.runs.tuned import load_run_tsm, require_connector, require_same_tsm
 from vitask.training.candidates import Candidates
 from vitask.training.head import HeadTask, HeadTrainingData
@@ -122,6 +122,7 @@ def assemble(config: Config, task: TaskData, accelerator: Accelerator, earlier: 
     if model:
         parts |= _prepare_head(model, config, earlier.model)
     asked = asked_in(questions, task, "train", logits)
+    require_plain_texts(prompter, task, "train", asked)
     prompts, features = prompts_and_features(vlm, prompter, task, asked, config, accelerator)
     if vlm.family.notice:
         say(vlm.family.notice)

@@ -33,7 +33,7 @@ from vitask.runs.exemplars import exemplar_notes, exemplars_of, image_set, open_
 from vitask.runs.folder import RunFolder, Stopwatch, is_main, own_rows, read_json, say, wait_for_everyone, write_json
 from vitask.runs.identity import exemplar_from_tsm, is_head, with_hint
 from vitask.runs.probe import probe
-from vitask.runs.questions import asked_in
+from vitask.runs.questions import asked_in, require_plain_texts
 from vitask.runs.train_tsm import probabilities
 from vitask.runs.tuned import (
     TunedVLM,
@@ -222,6 +222,7 @@ class Evaluation:
         """Each data set's prompts, shared by the modes."""
         split = self.request.split
         asked = asked_in(self.tuned.members, self.task, split, self.logits)
+        require_plain_texts(self.tuned.prompter, self.task, split, asked)
         return [
             PromptTable(member.splits[split]["image"], self.tuned.prompter, asked[rows.start : rows.stop])
             for member, rows in zip(members_of(self.task), row_ranges(self.task, split), strict=True)

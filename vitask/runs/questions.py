@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from vitask.config.build import build_hints, build_instructions
 from vitask.data import Hint, label_ranges, members_of, row_ranges
+from vitask.errors import UsageError, VitaskError
+from vitask.vlm.prompts import shown_image_word
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vitask.config.schema import Config
     from vitask.data import TaskData
+    from vitask.vlm.prompts import Prompter
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,31 @@ def asked_in(questions: Sequence[Question], task: TaskData, split: str, logits: 
     if task.open_ended:
         return list(task.splits[split]["instruction"])
     return asked_of_each(questions, row_ranges(task, split), logits)
+
+
+def require_plain_texts(prompter: Prompter, task: TaskData, split: str, asked: Sequence[str]) -> None:
+    """Check that nothing that is asked or answered holds the placeholder of an image; `asked` is one text a row.
+
+    Raises:
+        UsageError: the template of an instruction, or a label, does.
+        VitaskError: a row of an open-ended task does; it is named.
+    """
+    kind = VitaskError if task.open_ended else UsageError
+    for place, text in _texts(task, split, asked):
+        if word := prompter.image_word(text):
+            raise kind(f"{place}: {shown_image_word(text, word)}")
+
+
+def _texts(task: TaskData, split: str, asked: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield what is asked and answered, each behind where it comes from."""
+    if not task.open_ended:
+        yield from (("data.instruction", text) for text in dict.fromkeys(asked))
+        yield from ((f"{task.name}, label", answer.text) for answer in task.answers)
+        return
+    rows = task.splits[split]
+    for name, instruction, answer in zip(rows["id"], asked, rows["answer"], strict=True):
+        yield f"{task.name}, {split}, row '{name}': instruction", instruction
+        yield f"{task.name}, {split}, row '{name}': response", task.answers[answer].text
 
 
 def build_questions(config: Config, task: TaskData) -> list[Question]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CACHE_BYTES = 256 << 20
 ID_BYTES = 36
 """Of a token id in a tuple."""
+PLACEHOLDERS = ("image_token", "video_token", "boi_token")
+"""Attributes of processors: texts that they replace by what the model sees."""
 _TEXT_KEYS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
@@ -81,10 +83,21 @@ class Prompter:
         """Id of the token that ends a response."""
         return self._frame[-1]
 
+    @cached_property
+    def _image_words(self) -> list[str]:
+        """Texts that stand for an image or a video in a prompt."""
+        own = self.tokenizer.convert_ids_to_tokens(self.image_token_id)
+        return [str(word) for word in (own, *(getattr(self.processor, name, None) for name in PLACEHOLDERS)) if word]
+
+    def image_word(self, text: str) -> str | None:
+        """Return a word of a text that stands for an image in this VLM's prompts, so that no text may hold it."""
+        return next((word for word in self._image_words if word in text), None)
+
     def prompt(self, image: Image, instruction: str) -> Prompt:
         """Tokenise one image and instruction.
 
         Raises:
+            UsageError: the instruction holds the placeholder of an image.
             VitaskError: no image placeholder is left after tokenisation (the image would never reach the model).
         """
         if instruction not in self._rendered:
@@ -134,6 +147,8 @@ class Prompter:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     def _render(self, instruction: str) -> tuple[str, tuple[int, ...]]:
+        if word := self.image_word(instruction):
+            raise UsageError(f"instruction: {shown_image_word(instruction, word)}")
         user = _message("user", [{"type": "image"}, {"type": "text", "text": instruction}])
         text = self.processor.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
         turn = self.processor.apply_chat_template([user], add_generation_prompt=False, tokenize=False)
@@ -213,6 +228,11 @@ class PromptTable:
             self._kept[index] = prompt
             self._bytes += size
         return prompt
+
+
+def shown_image_word(text: str, word: str) -> str:
+    """Say that a text holds what stands for an image."""
+    return f"'{text:.80}' holds {word}, which stands for the image in this VLM's prompts; leave it out"
 
 
 def _message(role: str, content: list[dict[str, str]]) -> dict[str, Any]:
