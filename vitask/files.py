@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +108,20 @@ def written(path: Path) -> Iterator[None]:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def finite(value: Any) -> Any:
+    """Return values as JSON can hold them: it has no NaN and no infinity, so they become None.
+
+    Example:
+        >>> finite({"loss": [0.5, float("nan")]})
+        {'loss': [0.5, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def flush(path: Path) -> None:
@@ -222,7 +236,7 @@ def _header(layout: Layout) -> bytes:
 
 def _num_bytes(entry: tuple[torch.dtype, tuple[int, ...]]) -> int:
     dtype, shape = entry
-    return dtype.itemsize * prod(shape)
+    return dtype.itemsize * math.prod(shape)
 
 
 def _raw(tensor: Tensor) -> np.ndarray:

@@ -252,6 +252,11 @@ def test_curves_put_stages_behind_each_other_and_average_seeds():
     assert boundaries == [(0.0, "ep"), (20.0, "crt")]
 
 
+def test_curves_leave_out_what_was_not_finite():
+    log = [{"step": 10, "loss": None, "grad_norm": None}, {"step": 20, "loss": 0.5, "grad_norm": None}]
+    assert curves([[replace(run("ep", 0, "stage=ep"), log=log)]])[0] == {"loss": ([20], [0.5])}
+
+
 def test_training_is_shown_as_losses_and_rate():
     captions = [picture.caption for picture in training_pictures(study().runs["vanilla"])]
     assert captions == ["Losses: their weighted sum, and each part before it is weighted.", "Learning rate."]

@@ -47,6 +47,15 @@ def test_resumed_log_keeps_what_the_checkpoint_knows_and_drops_a_cut_line(tmp_pa
     assert log_lines(tmp_path) == []
 
 
+def test_what_is_not_finite_is_null_in_the_log_and_empty_in_the_csv(tmp_path, accelerator):
+    values = {"loss": 0.5, "val_macro_f1": float("nan"), "grad_norm": float("inf")}
+    record(tmp_path, accelerator, [(1, values)]).finish()
+    line = {"step": 1, "loss": 0.5, "val_macro_f1": None, "grad_norm": None}
+    text = (tmp_path / "log.jsonl").read_text()
+    assert json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON")) == line
+    assert (tmp_path / "log.csv").read_text().splitlines() == [",".join(line), "1,0.5,,"]
+
+
 def test_a_log_that_cannot_be_shortened_is_not_lost(tmp_path, accelerator, monkeypatch):
     record(tmp_path, accelerator)
     before = (tmp_path / "log.jsonl").read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import shutil
@@ -23,7 +22,7 @@ from yaml import YAMLError
 from vitask.config.compose import checked
 from vitask.config.schema import Config
 from vitask.errors import UsageError, VitaskError
-from vitask.files import atomic_writes
+from vitask.files import atomic_writes, finite
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -239,15 +238,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON file, all or nothing; JSON has no NaN and no infinity, so they become null."""
-    write_text(path, json.dumps(_finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    write_text(path, json.dumps(finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_config(folder: Path, config: Config) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitask.errors import VitaskError
-from vitask.files import atomic_write, remove_leftovers, written
+from vitask.files import atomic_write, finite, remove_leftovers, written
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -38,10 +38,10 @@ class Recorder:
             atomic_write(self.path, lambda temporary: temporary.write_text("".join(kept)))
 
     def log(self, step: int, values: dict[str, Any]) -> None:
-        """Record the values of one step, on the disk before a checkpoint can be."""
+        """Record the values of one step, on the disk before a checkpoint can be; what is not finite becomes null."""
         if self.accelerator.is_main_process:
             with written(self.path), self.path.open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+                file.write(json.dumps(finite({"step": step, **values}), allow_nan=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
         self.accelerator.log(values, step=step)
