@@ -124,6 +124,21 @@ def test_a_text_may_be_nothing_quoted_or_a_reference(value, found):
     assert compose_config("train", [f"tag={value}"]).tag == found
 
 
+@pytest.mark.parametrize(
+    ("root", "keys"),
+    [
+        ("export", ["out", "push"]),
+        ("evaluate", ["data", "tsm", "exemplar_table", "exemplar_content", "probe"]),
+        ("predict", ["set", "instruction", "exemplar_table"]),
+        ("demo_ui", ["port"]),
+    ],
+)
+def test_null_is_nothing_for_the_verbs_without_groups_too(root, keys):
+    request = compose_config(root, ["run=null", *(f"{key}=null" for key in keys)])
+    assert [getattr(request, key) for key in keys] == [None] * len(keys)
+    assert request.run == "null", "a run must be named, and this may be its name"
+
+
 def test_values_of_evaluate_get_their_types():
     request = compose_config("evaluate", ["run=x", "generate=false", "batch_size=3", "overwrite=True"])
     assert (request.generate, request.batch_size, request.overwrite) == (False, 3, True)

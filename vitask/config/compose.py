@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -70,9 +70,12 @@ def data_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 def _compose_plain(root: str, overrides: Sequence[str]) -> Any:
-    """Compose a verb that has no groups."""
+    """Compose a verb that has no groups; `null` is nothing where the schema allows that, and a text elsewhere."""
     plain = OmegaConf.to_container(OmegaConf.load(str(files(PACKAGE) / f"{root}.yaml")))
-    return checked(ROOTS[root], {**plain, **dict(override.split("=", 1) for override in overrides)})
+    optional = [key for key, hint in typed_keys(root).items() if type(None) in get_args(hint)]
+    given = dict(override.split("=", 1) for override in overrides)
+    absent = {key: None for key, value in given.items() if value == "null" and key in optional}
+    return checked(ROOTS[root], {**plain, **given, **absent})
 
 
 def compose_tree(overrides: Sequence[str]) -> DictConfig:
