@@ -18,6 +18,7 @@ CASES = {
     "a TSM that is a VLM": bad(EVALUATE + "tsm={ep}", 1, "tsm"),
     "a TSM that is nothing": bad(EVALUATE + "tsm={tmp}/none", 1, "none"),
     "data that is nothing": bad(EVALUATE + "data={tmp}/none", 2, "none"),
+    "data that is always the same": bad(EVALUATE + "data=digits | data.split_seed=1", 2, "data.split_seed: digits"),
     "data of other labels": bad(EVALUATE + "data=digits", 1, "the labels of this data"),
     "an exemplar that it never saw": bad("evaluate | run={vanilla} | exemplar_content=constant", 2, "sees no exemplar"),
     "a TSM and a table": bad(EVALUATE + "tsm={tsm} | exemplar_table={tmp}/v.csv", 2, "give one of them"),

@@ -17,6 +17,7 @@ from accelerate.utils import gather_object
 from rich.progress import track
 
 from vitask.config.build import build_negatives, build_task, join_ranks
+from vitask.config.embedded import check_embedded
 from vitask.config.exemplars import build_tsm_exemplars
 from vitask.data import DatasetNegatives, instruction_ids, label_ranges, members_of, row_ranges
 from vitask.errors import UsageError, VitaskError
@@ -147,6 +148,8 @@ class Evaluation:
     def _load_task(self) -> TaskData:
         """The run's data, or other data that must ask for the same answers."""
         config, other = self.config, self.run
+        if self.request.other_data is not None:
+            check_embedded(self.request.other_data)
         if self.request.data is not None:
             other, config = finished_run(self.request.data)
         data = self.request.other_data or config.data

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitask.config.build import build_hints, build_instructions, build_task
+from vitask.config.embedded import check_embedded
 from vitask.config.tuning import build_prompter
 from vitask.errors import VitaskError
 from vitask.runs.identity import data_name
@@ -77,6 +78,7 @@ def inspect_data(config: Config) -> list[Inspection]:
         >>> inspect_data(compose_config("train", []))[0].splits
         {'train': 719, 'val': 539, 'test': 539}
     """
+    check_embedded(config.data)
     task = build_task(config.data, config.seed, config.cache)
     folder = Path(config.out).expanduser() / data_name(config)
     instructions = [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitask.config.build import build_hints, build_templates, join_ranks
 from vitask.config.compose import load_stage
+from vitask.config.embedded import check_embedded
 from vitask.config.tuning import check_tuning
 from vitask.errors import UsageError, VitaskError
 from vitask.runs.folder import RunFolder, is_main, say, wait_for_everyone
@@ -52,8 +53,8 @@ def planned_stages(config: Config) -> list[Config]:
     """Return the configuration of every stage that is to be trained, in order; what they start from may come before.
 
     Raises:
-        UsageError: the pipeline leaves out the stage that was configured, an instruction cannot be written, or a stage
-            wants labels or class probabilities that nobody gives.
+        UsageError: the pipeline leaves out the stage that was configured, an instruction cannot be written, an embedded
+            set would ignore an option, or a stage wants labels or class probabilities that nobody gives.
     """
     if config.stage.terms and config.stage.name not in config.stage.pipeline:
         raise UsageError(f"stage.pipeline: does not hold the stage itself, stage.name={config.stage.name}")
@@ -62,6 +63,7 @@ def planned_stages(config: Config) -> list[Config]:
         raise UsageError("stage.pipeline: is empty, so there is nothing to train")
     for stage in stages:
         _check_start(stage)
+    check_embedded(config.data)
     build_templates(config.data)
     build_hints(config.data)
     check_open_ended(config, stages)
