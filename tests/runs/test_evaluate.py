@@ -184,6 +184,44 @@ def test_what_a_run_cannot_do_is_a_wrong_request(stage, options, text, pipeline,
     assert cli("evaluate", f"run={run}", *options).refuses(2, text)
 
 
+@pytest.fixture
+def undivided(shapes, tmp_path):
+    """The test images in a folder without splits, and the words that evaluate all of them."""
+    for image in (shapes / "test").glob("*/*.png"):
+        (tmp_path / "flat" / image.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, tmp_path / "flat" / image.parent.name)
+    return tmp_path / "flat", ["data=image_folder", f"data.root={tmp_path / 'flat'}", "data.fractions=[0,0,1]"]
+
+
+def test_other_data_that_changed_is_evaluated_again(own_pipeline, undivided, cli, monkeypatch):
+    import vitask.runs.evaluate as module
+
+    folder, words = undivided
+    run = own_pipeline.run("tsm")
+    first = cli("evaluate", f"run={run}", *words)
+    assert "n = 12" in first.out
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "Evaluation", None)
+        assert cli("evaluate", f"run={run}", *words).out == first.out
+    (folder / "bar/0.png").unlink()
+    assert "n = 11" in cli("evaluate", f"run={run}", *words).out
+
+    (path,) = (run / "eval").glob("*/metrics.json")
+    known = json.loads(path.read_text())
+    assert len(known.pop("fingerprint")) == 64
+    path.write_text(json.dumps({**known, "samples": 99}))
+    assert "n = 11" in cli("evaluate", f"run={run}", *words).out, "one that does not say which files it saw"
+
+
+def test_the_run_s_own_data_needs_no_fingerprint_in_an_earlier_evaluation(own_pipeline, cli):
+    run = own_pipeline.run("tsm")
+    assert cli("evaluate", f"run={run}").code == 0
+    known = metrics(run, "tsm")
+    del known["fingerprint"]
+    (run / "eval/test-tsm/metrics.json").write_text(json.dumps({**known, "samples": 99}))
+    assert "n = 99" in cli("evaluate", f"run={run}").out
+
+
 def test_damaged_figures_are_named(own_pipeline, cli):
     path = own_pipeline.run("vanilla") / "eval/test-off"
     path.mkdir(parents=True, exist_ok=True)

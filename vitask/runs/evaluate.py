@@ -16,11 +16,10 @@ import torch
 from accelerate.utils import gather_object
 from rich.progress import track
 
-from vitask.config.build import build_negatives, build_task, join_ranks
-from vitask.config.embedded import check_embedded
+from vitask.config.build import build_negatives, join_ranks
 from vitask.config.exemplars import build_tsm_exemplars
 from vitask.data import DatasetNegatives, instruction_ids, label_ranges, members_of, row_ranges
-from vitask.errors import UsageError, VitaskError
+from vitask.errors import UsageError
 from vitask.evaluation.closed_set import SPARE_TOKENS, answer_images
 from vitask.evaluation.contrast import blank_scores, contrasted
 from vitask.evaluation.head import classify_images
@@ -29,6 +28,7 @@ from vitask.evaluation.ranking import rank_images, ranking_metrics
 from vitask.reporting.table import MODES
 from vitask.runs.evaluate_open import OpenEvaluation, draw_rivals
 from vitask.runs.evaluate_set import SetEvaluation
+from vitask.runs.evaluated_data import evaluated_task
 from vitask.runs.evaluation_request import folder_name, is_done, modes, parts_to_compute
 from vitask.runs.exemplars import exemplar_notes, exemplars_of, image_set, open_exemplars, with_asked_exemplars
 from vitask.runs.folder import RunFolder, Stopwatch, is_main, own_rows, read_json, say, wait_for_everyone, write_json
@@ -39,7 +39,6 @@ from vitask.runs.train_tsm import probabilities
 from vitask.runs.tuned import (
     TunedVLM,
     finished_run,
-    known_labels,
     load_run_tsm,
     load_tuned,
     pick_device,
@@ -70,8 +69,8 @@ def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
     """Evaluate a run in every mode that was asked for, and return the metrics, one a mode.
 
     Modes are `off` and `on` (without and with the exemplar) for a VLM, `untuned` for the VLM before it was tuned, `tsm`
-    for a TSM run. With `probe` it is that alone. What was evaluated before is read, not repeated, unless `overwrite`.
-    Under torchrun each rank looks at its part of the images, and the main one writes.
+    for a TSM run. With `probe` it is that alone. What was evaluated before is read, not repeated, unless `overwrite`,
+    or other data has changed since. Under torchrun each rank looks at its part of the images, and the main one writes.
 
     Raises:
         UsageError: there is no run, or it cannot do what was asked.
@@ -85,10 +84,15 @@ def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
     config = with_asked_exemplars(config, request)
     request = replace(request, generate=request.generate and not is_head(config))
     results = {mode: run.path / "eval" / folder_name(request, mode) for mode in modes(request, config)}
-    missing = [mode for mode, folder in results.items() if request.overwrite or not is_done(mode, folder, request)]
+    task = None if request.other_data is None else evaluated_task(run, config, request)
+    found = task and task.fingerprint
+    missing = [
+        mode for mode, folder in results.items() if request.overwrite or not is_done(mode, folder, request, found)
+    ]
     wait_for_everyone()  # so that no rank finds what another one writes
     if missing:
-        evaluation = Evaluation(run, config, request, with_exemplar="on" in missing)
+        task = task or evaluated_task(run, config, request)
+        evaluation = Evaluation(run, config, request, task, with_exemplar="on" in missing)
         for mode in missing:
             evaluation.write(mode, results[mode])
     wait_for_everyone()
@@ -98,13 +102,15 @@ def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
 class Evaluation:
     """One run on one split: the data, the TSM if there is one, and the VLM, loaded once for all modes."""
 
-    def __init__(self, run: RunFolder, config: Config, request: EvaluateConfig, *, with_exemplar: bool) -> None:
+    def __init__(
+        self, run: RunFolder, config: Config, request: EvaluateConfig, task: TaskData, *, with_exemplar: bool
+    ) -> None:
         self.run = run
         self.with_exemplar = with_exemplar
         self.config = config
         self.request = request
         self.device = pick_device(request.device)
-        self.task = self._load_task()
+        self.task = task
         self.shown = image_set(self.task, request.split)
         self.tsm = self._load_tsm()
         self.logits = self.tsm.logits(self.shown) if self.tsm else None
@@ -143,26 +149,8 @@ class Evaluation:
                 f"{1 + weight:g} log p(answer | image) - {weight:g} log p(answer | grey image)"
             )
         frame = {"run": self.run.path.name, "split": self.request.split, "mode": mode, "conditions": conditions}
+        frame["fingerprint"] = self.task.fingerprint
         return {**frame, "contrast": weight} if weight else frame
-
-    def _load_task(self) -> TaskData:
-        """The run's data, or other data that must ask for the same answers."""
-        config, other = self.config, self.run
-        if self.request.other_data is not None:
-            check_embedded(self.request.other_data)
-        if self.request.data is not None:
-            other, config = finished_run(self.request.data)
-        data = self.request.other_data or config.data
-        task = build_task(data, config.seed, config.cache)
-        if self.request.other_data is None:
-            other.check_data(task)
-        known, found = known_labels(self.run, self.config), [member.labels for member in members_of(task)]
-        if found != known:
-            raise VitaskError(
-                f"the labels of this data ({_shown(found)}) are not those that {self.run.path} answers with "
-                f"({_shown(known)}); give it the same texts (data.label_texts, data.label_file)"
-            )
-        return task
 
     def _load_tsm(self) -> TSMExemplars | None:
         """The run's TSM; for a VLM that answers without one, the TSM of the same settings if it happens to be there."""
@@ -330,10 +318,6 @@ def mean_metrics(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _joined(pairs: Sequence[Mapping[str, list[float]]]) -> dict[str, list[float]]:
     """The pairs of several data sets, one set behind the other."""
     return {key: [value for each in pairs for value in each[key]] for key in pairs[0]}
-
-
-def _shown(label_sets: Sequence[Sequence[str]]) -> str:
-    return "; ".join(", ".join(labels) or "none, responses in words" for labels in label_sets)
 
 
 def _tracked(batches: Iterator[Any], samples: int, batch_size: int, description: str) -> list[Any]:

@@ -70,8 +70,11 @@ def folder_name(request: EvaluateConfig, mode: str) -> str:
     return "_".join(parts)
 
 
-def is_done(mode: str, folder: Path, request: EvaluateConfig) -> bool:
-    """Whether an evaluation is there that holds what is asked for, and is younger than the other runs in it."""
+def is_done(mode: str, folder: Path, request: EvaluateConfig, fingerprint: str | None = None) -> bool:
+    """Whether an evaluation is there that holds what is asked for, and is younger than the other runs in it.
+
+    With a fingerprint, that of other data, it must have been on that data: its files may have changed.
+    """
     path = folder / "metrics.json"
     if not path.is_file():
         return False
@@ -79,6 +82,8 @@ def is_done(mode: str, folder: Path, request: EvaluateConfig) -> bool:
     if any(other.is_file() and other.stat().st_mtime > path.stat().st_mtime for other in others):
         return False
     known = read_json(path)
+    if fingerprint is not None and known.get("fingerprint") != fingerprint:
+        return False
     return _asked_parts(mode, request) <= known.keys() and known.get("rivals", request.rivals) == request.rivals
 
 
