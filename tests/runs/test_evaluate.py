@@ -222,6 +222,14 @@ def test_the_run_s_own_data_needs_no_fingerprint_in_an_earlier_evaluation(own_pi
     assert "n = 99" in cli("evaluate", f"run={run}").out
 
 
+@pytest.mark.parametrize("stage", ["tsm", "vanilla"])
+def test_a_split_without_images_is_named_and_nothing_is_written(stage, own_pipeline, undivided, cli):
+    run = own_pipeline.run(stage)
+    ended = cli("evaluate", f"run={run}", *undivided[1], "split=val")
+    assert ended.refuses(2, "split=val: flat has no images there", "split=test", "data.fractions")
+    assert not (run / "eval").exists()
+
+
 def test_damaged_figures_are_named(own_pipeline, cli):
     path = own_pipeline.run("vanilla") / "eval/test-off"
     path.mkdir(parents=True, exist_ok=True)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from vitask.data import load_digits_task, mix
+from vitask.errors import UsageError
+from vitask.runs.evaluated_data import check_split
 from vitask.tsm import load_tsm
 
 
@@ -185,6 +189,14 @@ def test_a_set_of_several_labels_may_come_first(medmnist_root, cli, small, tmp_p
     summary = json.loads((run / "summary.json").read_text())
     assert "val_macro_f1" in summary
     assert "val_label_accuracy" not in summary
+
+
+def test_a_member_without_images_in_a_split_is_named():
+    task = load_digits_task()
+    bare = replace(task, name="bare", splits={**task.splits, "val": task.splits["val"].select([])})
+    check_split(mix("both", [task, bare]), "test")
+    with pytest.raises(UsageError, match="split=val: bare has no images there; it has some with split=train, split=te"):
+        check_split(mix("both", [task, bare]), "val")
 
 
 def test_members_that_are_no_data_sets_are_refused(cli, shapes, small):
