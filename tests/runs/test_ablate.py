@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+import vitask.runs.ablate as module
+
 MINE = """\
 defaults:
   - base
@@ -152,6 +154,33 @@ def test_a_grid_that_is_told_to_stop_takes_its_workers_along(small, tmp_path):
         for grid in grids.values():
             with suppress(ProcessLookupError):
                 os.killpg(grid.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "words", "shown"),
+    [
+        (["objective.alpha=0.3"], ["objective.alpha=3"], "objective.alpha=0.3"),
+        (["objective.alpha=0.3"], [], "objective.alpha=0.3"),
+        ([], ["objective.alpha=3"], "no settings of its own"),
+        (["objective.alpha=1,3"], ["objective.alpha=3,10"], "objective.alpha=1, objective.alpha=3"),
+        (["objective.alpha=1,3"], ["objective.beta=1,3"], "objective.alpha=1, objective.alpha=3"),
+        (["objective.alpha=1,3"], ["objective.alpha=1,3,10", "seeds=[0,1,2]"], None),
+        (["out=a", "optim.lr=0.1", "tag=b"], ["tag=b", "optim.lr=0.1", "seeds=[0,1,2]", "workers=1"], None),
+    ],
+)
+def test_the_results_of_other_settings_are_not_replaced(earlier, words, shown, tmp_path, cli, monkeypatch):
+    monkeypatch.setattr(module, "_run_all", lambda plans, grid, folder: {seed: {} for seed in plans})
+    monkeypatch.setattr(module, "write_results", lambda folder: (folder / "table.md").write_text(""))
+    assert cli("ablate", "sweep", *earlier, f"out={tmp_path}").code == 0
+    results = tmp_path / "ablations/sweep/results.json"
+    before = results.read_text()
+    ended = cli("ablate", "sweep", *words, f"out={tmp_path}")
+    if shown is None:
+        assert ended.code == 0, ended
+        assert list(json.loads(results.read_text())["results"]) == ["0", "1", "2"]
+    else:
+        assert ended.refuses(2, f"has the results of {shown}", "rename or remove that folder")
+        assert results.read_text() == before
 
 
 def test_a_row_that_would_be_refused_is_named_before_anything_begins(tmp_path, cli):

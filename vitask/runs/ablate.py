@@ -43,12 +43,13 @@ def ablate(name: str, grid: AblationConfig, overrides: Sequence[str]) -> Path:
         The folder of the results.
 
     Raises:
-        UsageError: a row asks for what cannot be trained; nothing has begun.
+        UsageError: a row asks for what cannot be trained, or results of other settings are there; nothing has begun.
         VitaskError: a run failed; its log is named. What is finished is kept.
     """
     plans = {seed: [Plan(grid, row, overrides, seed) for row in grid.rows] for seed in grid.seeds}
     _check(plans[grid.seeds[0]])
     folder = Path(plans[grid.seeds[0]][0].config.out).expanduser() / "ablations" / name
+    _check_earlier(folder, grid, overrides)
     folder.mkdir(parents=True, exist_ok=True)
     results = {str(seed): rows for seed, rows in _run_all(plans, grid, folder).items()}
     write_json(folder / RESULTS, {"name": name, "grid": asdict(grid), "overrides": list(overrides), "results": results})
@@ -134,6 +135,30 @@ def _check(plans: Sequence[Plan]) -> None:
             planned_stages(plan.config)
         except UsageError as error:
             raise UsageError(f"row '{plan.row}': {error}") from error
+
+
+def _check_earlier(folder: Path, grid: AblationConfig, overrides: Sequence[str]) -> None:
+    """Raise a `UsageError` if the folder has the results of other settings, which would be lost.
+
+    Those of other seeds are not: the runs are there, so that a grid may be extended.
+    """
+    if not (folder / RESULTS).is_file():
+        return
+    earlier = read_json(folder / RESULTS)
+    known, rows = _settings(earlier.get("overrides", [])), earlier.get("grid", {}).get("rows", {})
+    swept = any("=" in row for row in [*rows, *grid.rows]) and not rows.keys() <= grid.rows.keys()
+    if swept or known != _settings(overrides):
+        settings = " ".join(f"{key}={value}" for key, value in known.items()) or "no settings of its own"
+        raise UsageError(
+            f"{folder}: has the results of {', '.join(rows) if swept else settings}, which these would replace; "
+            "rename or remove that folder (the runs are elsewhere and stay), or give out=..."
+        )
+
+
+def _settings(overrides: Sequence[str]) -> dict[str, str]:
+    """Overrides by key, without those that say where files go."""
+    given = {key: value for key, _, value in (override.partition("=") for override in overrides)}
+    return {key: value for key, value in given.items() if key not in ("out", "cache")}
 
 
 def _run_all(plans: Mapping[int, Sequence[Plan]], grid: AblationConfig, folder: Path) -> dict[int, Any]:
