@@ -110,13 +110,15 @@ def test_a_run_that_another_process_trains_is_left_to_it(own_pipeline, cli):
 
 
 def test_a_tsm_that_was_trained_again_is_not_taken_for_the_one_that_the_connector_knows(own_pipeline, cli):
+    ep = own_pipeline.run("ep")
+    assert cli("evaluate", f"run={ep}", "exemplar=on").code == 0
     weights = own_pipeline.run("tsm") / "tsm"
     tsm, meta = load_tsm(weights)
     with torch.no_grad():
         next(tsm.parameters()).mul_(1.01)
     save_tsm(tsm, weights, meta)
+    (own_pipeline.run("tsm") / "summary.json").touch()
     shutil.rmtree(own_pipeline.run("crt"))
-    ep = own_pipeline.run("ep")
     said = ("its TSM was trained again since", "overwrite=true")
     assert cli("evaluate", f"run={ep}", "exemplar=on").refuses(1, str(ep), *said)
     assert cli("train", "stage=crt", *own_pipeline.arguments).refuses(1, str(ep), *said)

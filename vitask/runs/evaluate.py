@@ -85,9 +85,9 @@ def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
     request = replace(request, generate=request.generate and not is_head(config))
     results = {mode: run.path / "eval" / folder_name(request, mode) for mode in modes(request, config)}
     task = None if request.other_data is None else evaluated_task(run, config, request)
-    found = task and task.fingerprint
+    found, tsm = task and task.fingerprint, tsm_folder(run, config)
     missing = [
-        mode for mode, folder in results.items() if request.overwrite or not is_done(mode, folder, request, found)
+        mode for mode, folder in results.items() if request.overwrite or not is_done(mode, folder, request, tsm, found)
     ]
     wait_for_everyone()  # so that no rank finds what another one writes
     if missing:

@@ -70,15 +70,20 @@ def folder_name(request: EvaluateConfig, mode: str) -> str:
     return "_".join(parts)
 
 
-def is_done(mode: str, folder: Path, request: EvaluateConfig, fingerprint: str | None = None) -> bool:
+def is_done(mode: str, folder: Path, request: EvaluateConfig, tsm: Path, fingerprint: str | None = None) -> bool:
     """Whether an evaluation is there that holds what is asked for, and is younger than the other runs in it.
 
-    With a fingerprint, that of other data, it must have been on that data: its files may have changed.
+    Args:
+        mode: see `modes`.
+        folder: where it would be.
+        request: what is asked for.
+        tsm: the folder of the TSM that belongs to the run.
+        fingerprint: of other data, which it must have been on: its files may have changed.
     """
     path = folder / "metrics.json"
     if not path.is_file():
         return False
-    others = [Path(run).expanduser() / "summary.json" for run in (request.data, request.tsm) if run is not None]
+    others = [Path(run).expanduser() / "summary.json" for run in (request.data, request.tsm, tsm) if run is not None]
     if any(other.is_file() and other.stat().st_mtime > path.stat().st_mtime for other in others):
         return False
     known = read_json(path)
