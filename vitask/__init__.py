@@ -4,6 +4,7 @@ From Python: `vitask.train`, `vitask.evaluate`, `vitask.compose`, and of a finis
 `vitask.Answerer`; they are loaded when they are asked for.
 """
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from vitask.errors import UsageError, VitaskError
@@ -23,6 +24,8 @@ __all__ = [
     "evaluate",
     "train",
 ]
+
+logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)  # it speaks of kernels at every start on a CPU
 
 
 def __getattr__(name: str) -> Any:

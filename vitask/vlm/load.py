@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -16,8 +15,6 @@ from vitask.errors import UsageError, VitaskError
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, ProcessorMixin
-
-logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)  # it speaks of kernels at every start on a CPU
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parent / "tiny"
