@@ -117,6 +117,11 @@ def test_a_row_that_fails_ends_the_grid_and_names_its_log(small, tmp_path, cli):
     assert len(finished) == 1
 
 
+def hear_ctrl_c() -> None:
+    """As in a terminal: a suite that runs in the background hands on that Ctrl-C is to be ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def members(session: int) -> list[psutil.Process]:
     """The living processes of a session."""
     found = []
@@ -135,7 +140,11 @@ def test_a_grid_that_is_told_to_stop_takes_its_workers_along(small, tmp_path):
     for name in ("SIGTERM", "Ctrl-C"):
         words = ["ablate", "long", *small, "optim.epochs=200", f"out={tmp_path / name}"]
         grids[name] = subprocess.Popen(
-            [sys.executable, "-m", "vitask", *words], start_new_session=True, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "vitask", *words],
+            start_new_session=True,
+            preexec_fn=hear_ctrl_c,
+            stderr=subprocess.PIPE,
+            text=True,
         )
     try:
         for name, grid in grids.items():
