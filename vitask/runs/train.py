@@ -172,7 +172,8 @@ def _seconds(count: float) -> str:
 def _replaced(run: RunFolder) -> Iterator[None]:
     """Lay a finished run that is trained again aside until the new one is finished.
 
-    If that ends before its first checkpoint, the earlier run is put back. An interrupted run stays, to be resumed.
+    If an error ends that one before there is anything to resume, the earlier run is put back. An interrupted run stays
+    unfinished, to be resumed.
     """
     earlier, laid_aside = run.path.with_name(f".{run.path.name}.earlier"), run.finished
     wait_for_everyone()
