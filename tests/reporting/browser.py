@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -53,7 +55,7 @@ class Browser:
     def __init__(self, path: str) -> None:
         self.complaints: list[str] = []
         self._number = 0
-        self._home = tempfile.TemporaryDirectory()
+        self._home = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         from_us, self._to = map(_out_of_the_way, os.pipe())
         self._from, to_us = map(_out_of_the_way, os.pipe())
         self._process = subprocess.Popen(
@@ -62,6 +64,8 @@ class Browser:
             stdout=subprocess.DEVNULL,
             preexec_fn=lambda: (os.dup2(from_us, 3), os.dup2(to_us, 4)),
             close_fds=False,
+            start_new_session=True,
+            env={**os.environ, "TMPDIR": self._home.name},
         )
         os.close(from_us)
         os.close(to_us)
@@ -78,6 +82,8 @@ class Browser:
         os.close(self._to)
         self._process.terminate()
         self._process.wait(timeout=20)
+        with contextlib.suppress(ProcessLookupError):  # its helpers outlive it by a moment, and write into its folder
+            os.killpg(self._process.pid, signal.SIGKILL)
         os.close(self._from)
         self._home.cleanup()
 
