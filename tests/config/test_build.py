@@ -99,6 +99,18 @@ def test_the_connector_has_its_own_rate_and_norms_have_no_decay():
     }
 
 
+def test_a_parameter_can_have_a_rate_of_its_own():
+    config = compose_config("train", ["optim.weight_decay=0.1"])
+    module = torch.nn.ModuleDict({"lora": torch.nn.Linear(2, 2), "tower": torch.nn.Linear(2, 2)})
+    groups = build_optimizer(config.optim, module, dict.fromkeys(module["tower"].parameters(), 0.5)).param_groups
+    rates = {(id(p), group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    lora, tower = module["lora"], module["tower"]
+    lr = config.optim.lr
+    assert rates == {
+        (id(lora.weight), lr, 0.1), (id(lora.bias), lr, 0.0), (id(tower.weight), 0.5, 0.1), (id(tower.bias), 0.5, 0.0),
+    }  # fmt: skip
+
+
 def test_without_a_rate_of_its_own_the_connector_takes_the_common_one():
     config = compose_config("train", ["optim.connector_lr=null"])
     module = torch.nn.ModuleDict({"connector": torch.nn.Linear(2, 2)})

@@ -94,6 +94,12 @@ def test_an_override_with_several_values_multiplies_the_rows(mine, overrides, ch
     assert Plan(grid, rows[-1], rest, 0).config.objective.alpha == 3, "each row keeps its own embedded values"
 
 
+def test_an_evaluation_of_some_rows_stays_with_what_they_become():
+    grid, _ = compose_grid("controls", ["lora.rank=4,8"])
+    assert grid.evaluations["contrastive decoding"].rows == ["vanilla, lora.rank=4", "vanilla, lora.rank=8"]
+    assert grid.evaluations["test"].rows is None
+
+
 def test_two_sweeps_give_their_product_with_each_value_applied():
     grid, rest = compose_grid("sweep", ["objective.alpha=0.5,2", "lora.rank=4,8", "optim.epochs=1"])
     configs = {row: Plan(grid, row, rest, 0).config for row in grid.rows}

@@ -192,7 +192,7 @@ STAND_IN_THE_SETTINGS = {
     "seed", "out", "cache", "tag", "overwrite", "prerequisites", "step", "data.modality", "data.ordinal",
     "data.separator", "data.no_finding", "data.download", "data.columns", "data.splits", "data.fractions",
     "data.split_seed", "data.allow_missing", "vlm.revision", "vlm.attention", "vlm.trust_remote_code",
-    "vlm.gradient_checkpointing", "vlm.feature_cache_gb", "tsm.checkpoint", "tsm.folds", "tsm.model_args",
+    "vlm.gradient_checkpointing", "vlm.feature_cache_gb", "vlm.tower_lr_ratio", "tsm.checkpoint", "tsm.folds", "tsm.model_args",
     "tsm.input", "stage.pipeline", "launch.device", "launch.workers", "launch.save_every", "logger",
     "launch.processes", "launch.machines", "launch.machine", "launch.address", "launch.port", "launch.shard",
     "launch.slurm", "launch.submit",

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 import vitask.reporting.effects
-from vitask.reporting.effects import effects_of, effects_table, interval, paired_gains, verdict
+from vitask.reporting.effects import Effect, effects_of, effects_table, interval, paired_gains, verdict
 from vitask.reporting.grid import GridResults
 
 from .test_table import cells
@@ -45,6 +45,13 @@ def test_the_interval_is_that_of_the_paired_t_test(seed):
 def test_seeds_that_only_one_side_has_are_left_out():
     found = paired_gains(GridResults(RESULTS), ["own"], ["base"], "accuracy")
     assert found == pytest.approx([o - b for o, b in zip(OWN[:3], BASE[:3], strict=True)])
+
+
+@pytest.mark.parametrize("metric", ["brier", "ece", "mae", "generated.invalid_rate"])
+def test_less_of_an_error_is_better(metric):
+    assert Effect("e", metric, [-0.1, -0.12, -0.11], "none").here == "better"
+    assert Effect("e", metric, [0.1, 0.12, 0.11], "up").here == "the opposite"
+    assert Effect("e", "accuracy", [-0.1, -0.12, -0.11], "none").here == "worse"
 
 
 def test_an_effect_has_its_difference_interval_and_verdict():

@@ -89,6 +89,12 @@ def test_csv_holds_every_figure_in_full_precision():
     assert float(support["value"]) == metrics("off", 3)["per_class"][LABELS[0]]["support"]
 
 
+def test_csv_holds_what_stands_beside_every_vlm():
+    rows = list(csv.DictReader(io.StringIO(csv_figures([study(seeds=(0,))]))))
+    found = {r["row"]: float(r["value"]) for r in rows if r["mode"] == "" and r["metric"] == "accuracy"}
+    assert found == {"TSM": 0.8, "majority class": 0.3}
+
+
 def test_csv_of_several_seeds_has_mean_and_deviation():
     rows = list(csv.DictReader(io.StringIO(csv_figures([study()]))))
     found = next(r for r in rows if r["metric"] == "accuracy")

@@ -9,14 +9,15 @@ import pytest
 from vitask.config.compose import compose_config, groups
 from vitask.reporting.paper import (
     FIGURE_2,
+    FIGURE_4,
     MEDMNIST,
     TABLE_1,
     TABLE_2,
     TABLE_3,
     TABLES,
     TITLES,
-    counterpart,
     method_of,
+    reported_for,
 )
 from vitask.runs.identity import term_weights
 
@@ -92,7 +93,13 @@ def test_a_run_is_named_after_its_loss_terms(overrides, method):
     ],
 )
 def test_a_method_mode_and_set_find_their_counterpart(place, found):
-    assert counterpart(*place) == found
+    method, mode, data = place
+    assert reported_for(None, [method], mode, data) == found
+
+
+def test_the_table_that_is_repeated_goes_before_the_others():
+    assert reported_for(FIGURE_4, ["VITask, complete", "VITask"], "off", "dermamnist") == ("Figure 4", (None, 0.633))
+    assert reported_for(FIGURE_4, ["mine", "VITask"], "off", "dermamnist") == ("Table 1", (0.81, 0.633))
 
 
 @pytest.mark.parametrize("grid", groups()["ablation"])

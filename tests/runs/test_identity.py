@@ -137,6 +137,11 @@ def test_smoothed_labels_need_neither_tsm_nor_connector():
     assert needs_exemplar(compose_config("train", ["stage=ep", "objective.rda.teacher=labels"])), "for L_EP"
 
 
+def test_the_rate_of_the_tower_counts_where_it_trains():
+    assert code("ep", "vlm.tower_lr_ratio=0.5") == code("ep")
+    assert code("ep", "vlm.train_tower=true", "vlm.tower_lr_ratio=0.5") != code("ep", "vlm.train_tower=true")
+
+
 def test_objectives_that_differ_in_stage_two_alone_share_stage_one():
     assert folder("ep", "objective=crt") == folder("ep", "objective=joint")
     assert folder("crt", "objective=crt") != folder("crt", "objective=joint")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vitask.errors import UsageError, VitaskError
-from vitask.vlm.adapt import add_lora, assert_trainable, trainable_groups
+from vitask.vlm.adapt import add_lora, assert_trainable, tower_parameters, trainable_groups
 from vitask.vlm.families import InternVL
 
 from .tiny import make_hf, make_vlm
@@ -57,6 +57,9 @@ def test_full_copies_train_only_when_asked(option, path, part):
     assert set(trainable_groups(vlm)) == {"LoRA on the language model", "connector", part}
     with pytest.raises(VitaskError, match="trains but should not"):
         assert_trainable(vlm, connector=True, tower=False, projector=False)
+    found = {id(parameter) for parameter in tower_parameters(vlm)}
+    tower = {id(p) for n, p in vlm.named_parameters() if n in copies(path)} if option == "train_tower" else set()
+    assert found == tower
 
 
 def test_frozen_connector_leaves_lora_alone():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -242,10 +242,12 @@ def build_negatives(
     return DatasetNegatives(answers, [member_of[answer] for answer in answers], seed, disjoint)
 
 
-def build_optimizer(config: schema.OptimConfig, module: nn.Module) -> Optimizer:
+def build_optimizer(
+    config: schema.OptimConfig, module: nn.Module, rates: Mapping[nn.Parameter, float] | None = None
+) -> Optimizer:
     """Build timm's optimiser of that name; the connector, or a classifier on the VLM, gets its own rate.
 
-    Norms and biases get no weight decay.
+    Norms and biases get no weight decay. `rates` are the learning rates of single parameters.
     """
     from timm.optim import create_optimizer_v2
 
@@ -253,9 +255,9 @@ def build_optimizer(config: schema.OptimConfig, module: nn.Module) -> Optimizer:
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             fresh = any(part in f".{name}" for part in (".connector.", ".classifier."))
-            own_rate = config.connector_lr is not None and fresh
+            rate = config.connector_lr if fresh and config.connector_lr is not None else config.lr
             decay = config.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((config.connector_lr if own_rate else config.lr, decay), []).append(parameter)
+            groups.setdefault(((rates or {}).get(parameter, rate), decay), []).append(parameter)
     try:
         return create_optimizer_v2(
             [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()],

@@ -60,18 +60,23 @@ def compose_grid(name: str, overrides: Sequence[str]) -> tuple[AblationConfig, l
 
 
 def _swept(grid: AblationConfig, choices: Sequence[Sequence[str]]) -> AblationConfig:
-    """Multiply the rows by the choices; what names single rows has no meaning any more."""
+    """Multiply the rows by the choices; effects and figures, which name single rows, have no meaning any more."""
     only, rows, embedded = len(grid.rows) == 1, {}, {EVERY_ROW: grid.embedded.get(EVERY_ROW, [])}
+    parts: dict[str, list[str]] = {row: [] for row in grid.rows}
     for row, own in grid.rows.items():
         for choice in choices:
             name = ", ".join(choice) if only else f"{row}, {', '.join(choice)}"
+            parts[row].append(name)
             rows[name] = [*own, *choice]
             embedded[name] = grid.embedded.get(row, [])
     return replace(
         grid,
         rows=rows,
         embedded=embedded,
-        evaluations={name: replace(spec, rows=None) for name, spec in grid.evaluations.items()},
+        evaluations={
+            name: replace(spec, rows=None if spec.rows is None else [part for row in spec.rows for part in parts[row]])
+            for name, spec in grid.evaluations.items()
+        },
         references=[next(iter(rows))],
         effects={},
         shown={},

@@ -62,7 +62,7 @@ class TSMConfig:
 
 @dataclass
 class VLMConfig:
-    """The vision language model."""
+    """The vision language model. Options with a default here are younger than runs that are to stay readable."""
 
     path: str = MISSING
     revision: Optional[str] = MISSING  # noqa: UP045
@@ -74,6 +74,7 @@ class VLMConfig:
     train_projector: bool = MISSING
     gradient_checkpointing: bool = MISSING
     feature_cache_gb: float = within(0)
+    tower_lr_ratio: float = within(0, default=1.0)
 
 
 @dataclass

@@ -113,7 +113,8 @@ def grade_metrics(predictions: Predictions) -> dict[str, float]:
 
     truth, chosen = predictions.truth.argmax(-1), predictions.chosen.argmax(-1)
     constant = len({*truth.tolist(), *chosen.tolist()}) == 1
-    kappa = math.nan if constant else float(cohen_kappa_score(truth, chosen, weights="quadratic"))
+    grades = range(predictions.truth.shape[-1])  # one that does not occur still lies between the others
+    kappa = math.nan if constant else float(cohen_kappa_score(truth, chosen, labels=grades, weights="quadratic"))
     return {"kappa": kappa, "mae": float(mean_absolute_error(truth, chosen))}
 
 

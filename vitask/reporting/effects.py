@@ -13,6 +13,7 @@ from vitask.reporting.paper import TABLES
 from vitask.reporting.table import markdown, number
 
 LEVEL = 0.05
+LOWER_IS_BETTER = ("brier", "ece", "mae", "invalid_rate", "perplexity")
 EXPECTED = {"up": "better", "down": "worse", "none": "-"}
 
 
@@ -57,7 +58,8 @@ class Effect:
     @property
     def here(self) -> str:
         """Whether it shows."""
-        return verdict(self.mean, self.p, self.expected)
+        better = -self.mean if self.metric.rpartition(".")[2] in LOWER_IS_BETTER else self.mean
+        return verdict(better, self.p, self.expected)
 
 
 def effects_of(grid: Mapping[str, Any], found: GridResults) -> list[Effect]:
@@ -115,7 +117,7 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
 
 
 def verdict(mean: float, p: float, expected: str) -> str:
-    """Say whether an effect shows.
+    """Say whether an effect shows, whose mean is above 0 where things got better.
 
     Example:
         >>> verdict(0.02, 0.3, "up"), verdict(0.02, 0.01, "up"), verdict(-0.02, 0.01, "up")

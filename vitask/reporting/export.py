@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from vitask.reporting.study import Result, Study, estimate
+from vitask.reporting.study import Study, baselines, estimate
 from vitask.reporting.table import markdown
 from vitask.reporting.tables import FURTHER, HEADLINE, WORDS, Cell, Table
 
@@ -67,8 +67,9 @@ def csv_figures(studies: Sequence[Study]) -> str:
     writer.writerow(COLUMNS)
     for study in studies:
         for evaluation in study.evaluations:
-            for row, mode, found in study.places(evaluation):
-                for line in _figures(found):
+            places = [(row, mode, [each.metrics for each in found]) for row, mode, found in study.places(evaluation)]
+            for row, mode, metrics in places + [(name, "", known) for name, known in baselines(study, evaluation)]:
+                for line in _figures(metrics):
                     writer.writerow([study.title, evaluation, row, mode, *line])
     return out.getvalue()
 
@@ -89,9 +90,8 @@ def _latex_table(table: Table) -> Iterator[str]:
     yield from (r"\bottomrule", r"\end{tabular}", r"\end{table}", "")
 
 
-def _figures(found: Sequence[Result]) -> Iterator[list[Any]]:
+def _figures(metrics: Sequence[Mapping[str, Any]]) -> Iterator[list[Any]]:
     """Lines of one row and mode: data set, label, metric, and its estimate."""
-    metrics = [result.metrics for result in found]
     keys = [*HEADLINE.values(), *WORDS.values(), *FURTHER.values()]
     yield from _lines("", "", metrics, keys)
     parts = [("", metrics)] + [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-MOST_BYTES = 4_300_000
-"""Of figures and images on one page, so that it stays below 5 MB."""
+MOST_BYTES = 4_950_000
+"""Of one page, so that it stays below 5 MB."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,19 @@ def render(page: Page) -> str:
     Raises:
         jinja2.TemplateError: the template is damaged.
     """
-    budget = Budget(MOST_BYTES)
-    environment = _environment(budget)
     settings = {run.name: settings_of(run) for run in page.runs}
-    return environment.get_template("report.html").render(page=page, kinds=KINDS, settings=settings, budget=budget)
+    template = _environment().get_template("report.html")
+
+    def written(budget: Budget) -> str:
+        return template.render(page=page, kinds=KINDS, settings=settings, budget=budget, drawn=_drawer(budget))
+
+    texts = len(written(Budget(0)).encode())
+    studies = sum(len(picture.svg.encode()) for section in page.studies for picture in section.pictures)
+    return written(Budget(MOST_BYTES - texts, kept=studies))
 
 
 class Budget:
-    """How many bytes of figures and images a page may still take.
+    """How many bytes of figures and images a page may still take, of which some are kept for the first of them.
 
     Example:
         >>> budget = Budget(10)
@@ -63,14 +68,16 @@ class Budget:
         (True, False, 1)
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, kept: int = 0) -> None:
         self.left = most
+        self.kept = kept
         self.left_out = 0
 
-    def allows(self, text: str) -> bool:
-        """Take a text if it fits, or count it as left out."""
+    def allows(self, text: str, *, first: bool = False) -> bool:
+        """Take a text if it fits, or count it as left out; what is kept is for those that come first."""
         size = len(text.encode())
-        if size > self.left:
+        self.kept -= size if first else 0
+        if size > self.left - max(self.kept, 0):
             self.left_out += 1
             return False
         self.left -= size
@@ -104,9 +111,8 @@ def as_yaml(values: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=100)
 
 
-def _environment(budget: Budget) -> Environment:
+def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("vitask.reporting", "templates"),
@@ -115,13 +121,14 @@ def _environment(budget: Budget) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-    numbers = count(1)
-
-    def drawn(svg: str) -> Markup | None:
-        """Figures are made here, from escaped texts, so they are taken as they are."""
-        return Markup(numbered(svg, next(numbers))) if budget.allows(svg) else None
-
-    environment.filters.update(drawn=drawn, yaml=as_yaml)
+    environment.filters.update(yaml=as_yaml)
     environment.globals.update(anchor=anchor)
     return environment
+
+
+def _drawer(budget: Budget) -> Callable[[str, bool], Markup | None]:
+    """Return what puts a figure on the page if there is room; made here, from escaped texts, it is taken as it is."""
+    from markupsafe import Markup
+
+    numbers = count(1)
+    return lambda svg, first: Markup(numbered(svg, next(numbers))) if budget.allows(svg, first=first) else None

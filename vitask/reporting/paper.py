@@ -5,7 +5,7 @@ Accuracy and macro-F1, as printed there; `None` where the paper gives none or a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -183,16 +183,23 @@ def method_of(weights: Mapping[str, float]) -> str | None:
     return METHODS.get(frozenset(term for term, weight in weights.items() if weight))
 
 
-def counterpart(method: str, mode: str, data: str) -> tuple[str, Reported] | None:
-    """Find what the paper reports for a run's method, mode and data set, and in which table.
+def reported_for(own: PaperTable | None, names: Sequence[str], mode: str, data: str) -> tuple[str, Reported] | None:
+    """Find what the paper reports of a method, mode and data set, and in which table or figure.
+
+    Args:
+        own: the table or figure that is repeated, which is looked at first.
+        names: what the paper may call the method.
+        mode: `tsm`, `off` or `on`.
+        data: the short name of the data set.
 
     Example:
-        >>> counterpart("VITask", "off", "dermamnist")
+        >>> reported_for(None, ["VITask"], "off", "dermamnist")
         ('Table 1', Reported(accuracy=0.81, macro_f1=0.633))
-        >>> counterpart("+ RDA", "off", "digits") is None
+        >>> reported_for(None, ["+ RDA"], "off", "digits") is None
         True
     """
-    for table in (TABLE_1, TABLE_2, TABLE_3):
-        if (found := table.at(method, mode, data)) is not None:
-            return table.title.partition(":")[0], found
+    for table in (own, TABLE_1, TABLE_2, TABLE_3):
+        for name in names if table else ():
+            if (found := table.at(name, mode, data)) is not None:
+                return table.title.partition(":")[0], found
     return None

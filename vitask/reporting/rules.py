@@ -119,6 +119,11 @@ OPTIM = (
     Rule("optim.sampling.classes", 1, "Classes are drawn by size to the power {:g}, not as they are."),
     Rule("optim.sampling.one_set_a_step", False, "Each optimiser step holds one data set."),
 )
+OTHER_METHOD = {
+    "data.instruction.complete", "data.instruction.hint", "vlm.train_tower", "vlm.train_projector", "exemplar.features",
+    "exemplar.table", "exemplar.content", "objective.rda.teacher", "objective.rda.detach_teacher",
+}  # fmt: skip
+"""With another value of these a run is none of the methods of the paper's tables."""
 
 
 def broken(rules: Iterable[Rule], config: Mapping[str, Any], has: set[str]) -> Iterator[str]:

@@ -86,7 +86,7 @@ def identity(config: Config) -> dict[str, Any]:
         return {**common, "tsm": untuned if config.tsm.tune == "none" else tsm}
     parts: dict[str, Any] = {
         **common,
-        "vlm": {key: value for key, value in asdict(config.vlm).items() if key != "feature_cache_gb"},
+        "vlm": _vlm_identity(config),
         "lora": _lora_identity(config),
         "optim": asdict(config.optim),
         **({} if is_head(config) else _objective_identity(config)),
@@ -110,6 +110,15 @@ def _data_identity(config: Config) -> dict[str, Any]:
     if not is_open_ended(config):
         data["columns"] = {k: v for k, v in data["columns"].items() if k not in ("instruction", "response")}
     return data
+
+
+def _vlm_identity(config: Config) -> dict[str, Any]:
+    """What the VLM depends on; options that came later count where they are used."""
+    vlm = asdict(config.vlm)
+    del vlm["feature_cache_gb"]
+    if not vlm["train_tower"] or vlm["tower_lr_ratio"] == 1:
+        del vlm["tower_lr_ratio"]
+    return vlm
 
 
 def _lora_identity(config: Config) -> dict[str, Any]:

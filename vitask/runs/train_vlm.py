@@ -27,6 +27,7 @@ from vitask.training.checkpoint import Checkpoints
 from vitask.training.loop import Loop
 from vitask.training.ranks import gather_parameters, layer_classes
 from vitask.training.recorder import Recorder
+from vitask.vlm.adapt import tower_parameters
 from vitask.vlm.saving import save_vlm
 
 if TYPE_CHECKING:
@@ -44,10 +45,11 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     accelerator = build_accelerator(config.launch, config.logger, run.path)
     earlier = earlier_stages(config, task)
     assembly = assemble(config, task, accelerator, earlier)
+    rates = dict.fromkeys(tower_parameters(assembly.vlm), config.vlm.tower_lr_ratio * config.optim.lr)
     loop = Loop(
         assembly.task,
         assembly.data,
-        build_optimizer(config.optim, assembly.task),
+        build_optimizer(config.optim, assembly.task, rates),
         build_scheduler(config.optim),
         build_settings(config, config.optim),
         accelerator,

@@ -149,6 +149,12 @@ def trainable_groups(vlm: ExemplarVLM) -> dict[str, tuple[int, int]]:
     return {part: (tensors[part], parameters[part]) for part in tensors}
 
 
+def tower_parameters(vlm: ExemplarVLM) -> list[nn.Parameter]:
+    """Return what trains of the vision tower, a projector inside it left out."""
+    parts = _parts(vlm)
+    return [p for name, p in vlm.named_parameters() if p.requires_grad and parts.get(name) == "vision tower"]
+
+
 def _parts(vlm: ExemplarVLM) -> dict[str, str]:
     """Name the part of every parameter that may train."""
     if not is_adapted(vlm.vlm):
