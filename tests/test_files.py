@@ -10,11 +10,13 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from vitask.files import (
+    SAMPLED,
     atomic_folder,
     atomic_write,
     file_size,
     read_tensors,
     remove_leftovers,
+    sampled_digest,
     tensors_digest,
     write_tensors,
     written,
@@ -221,3 +223,12 @@ class TestWritten:
     def test_an_error_that_is_not_the_system_s_keeps_its_words(self):
         with pytest.raises(OSError, match=r"^a text alone$"), written(Path("a/model")):
             raise OSError("a text alone")
+
+
+def test_a_sampled_digest_tells_weights_apart_and_does_not_read_all():
+    x = torch.arange(10 * SAMPLED, dtype=torch.float32).reshape(10, -1)
+    known = sampled_digest({"x": x, "y": x[0]})
+    assert known == sampled_digest({"y": x[0].clone(), "x": x.clone()})
+    others = [{"x": x * 1.5, "y": x[0]}, {"x": x.t(), "y": x[0]}, {"z": x, "y": x[0]}, {"x": x.double(), "y": x[0]}]
+    assert known not in map(sampled_digest, others)
+    assert sampled_digest({"scalar": torch.tensor(1.0)}) != sampled_digest({"scalar": torch.tensor(2.0)})

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 DTYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16", "torch.int64": "I64"}
 DIGEST, DIGEST_BYTES = "sha256", 32
 READ_BYTES = 1 << 20
+SAMPLED = 4096
+"""Values of each tensor that `sampled_digest` looks at."""
 
 
 def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
@@ -187,6 +190,31 @@ def map_tensors(path: Path) -> dict[str, Tensor]:
 def file_size(layout: Layout) -> int:
     """Return the bytes of the file that `write_tensors` writes."""
     return len(_header(layout)) + sum(map(_num_bytes, layout.values())) + DIGEST_BYTES
+
+
+def checksum(path: Path) -> int:
+    """Return the CRC-32 of a file: damage is to be noticed, not an attacker."""
+    total = 0
+    with path.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            total = zlib.crc32(block, total)
+    return total
+
+
+def sampled_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return a sha256 over names, dtypes, shapes and evenly spaced values: of billions of weights in a moment.
+
+    Weights that were trained or replaced differ everywhere, so a sample tells them apart.
+
+    Example:
+        >>> sampled_digest(dict(model.named_parameters()))
+        '0b9c2f67a2d1c7d4...'
+    """
+    sampled = {
+        f"{name} {tuple(value.shape)}": value.detach().flatten()[:: max(1, value.numel() // SAMPLED)]
+        for name, value in tensors.items()
+    }
+    return tensors_digest(sampled)
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:

@@ -12,6 +12,27 @@ from .material import TABLE, TRAIN
 VARIABLES = {
     "ranks that are no number": ({"WORLD_SIZE": "two"}, bad(TRAIN + "stage=tsm", 2, "WORLD_SIZE=two")),
     "a rank that is no number": ({"WORLD_SIZE": "2", "RANK": "x"}, bad(TRAIN + "stage=tsm", 2, "RANK=x")),
+    "a rank alone": ({"RANK": "1"}, bad(TRAIN + "stage=tsm", 2, "RANK=1", "WORLD_SIZE says 1 process")),
+    "a rank beyond them": (
+        {"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
+        bad(TRAIN + "stage=tsm", 2, "RANK=2", "WORLD_SIZE says 2"),
+    ),
+    "ranks without a place to meet": (
+        {"WORLD_SIZE": "2", "RANK": "0"},
+        bad(TRAIN + "stage=tsm", 2, "WORLD_SIZE=2", "LOCAL_RANK, MASTER_ADDR"),
+    ),
+    "sharding by accelerate": (
+        {"ACCELERATE_USE_FSDP": "true"},
+        bad(TRAIN + "stage=tsm", 2, "ACCELERATE_USE_FSDP", "launch.shard=true"),
+    ),
+    "an address that nobody has": (
+        {"NODE_RANK": "1", "MASTER_ADDR": "no.such.host.invalid"},
+        bad(
+            TRAIN + "stage=tsm | launch=multi_node | launch.machines=2 | launch.processes=1",
+            2,
+            "launch.address=no.such.host.invalid: no such machine",
+        ),
+    ),
     "a folder of configs that has gone": ({"VITASK_CONFIG_DIR": "/no/such"}, bad("train", 2, "/no/such")),
 }
 PLACES = {

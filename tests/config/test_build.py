@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vitask.config.accelerator import build_accelerator
 from vitask.config.build import (
-    build_accelerator,
     build_instructions,
     build_negatives,
     build_objective,

@@ -149,6 +149,18 @@ def test_a_shard_that_was_cut_since_is_written_anew(images, tmp_path):
     assert convert(source, ids(source), cache_dir=tmp_path / "cache").pixels.tolist() == first.pixels.tolist()
 
 
+def test_a_shard_with_a_damaged_byte_is_noticed_and_written_anew(images, tmp_path, capsys):
+    source = images()
+    first = convert(source, ids(source), cache_dir=tmp_path / "cache")
+    (shard,) = (tmp_path / "cache").rglob("*.arrow")
+    whole = shard.read_bytes()
+    shard.unlink()
+    shard.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
+    again = convert(source, ids(source), cache_dir=tmp_path / "cache")
+    assert "damaged since" in capsys.readouterr().err
+    assert (again.content, shard.read_bytes()) == (first.content, whole)
+
+
 def test_a_source_that_changes_meanwhile_is_an_error(images, tmp_path, monkeypatch):
     source = images()
     original = FileImages.items

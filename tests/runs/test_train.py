@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 
 import pytest
 import torch
 from filelock import FileLock
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from vitask.runs.folder import RunFolder
 from vitask.runs.train import _what_it_took
 from vitask.tsm import load_tsm, save_tsm
+from vitask.vlm.load import resolve_path
 
 from ..bad_input.case import content
 
@@ -107,6 +110,32 @@ def test_a_run_that_another_process_trains_is_left_to_it(own_pipeline, cli):
     assert content(own_pipeline.out) == before
     assert cli("train", "stage=vanilla", *own_pipeline.arguments).code == 0
     assert not (run / ".lock").exists()
+
+
+def test_a_folder_without_locks_is_named(own_pipeline, cli, monkeypatch):
+    run = own_pipeline.run("vanilla")
+    (run / "summary.json").unlink()
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    ended = cli("train", "stage=vanilla", *own_pipeline.arguments)
+    assert ended.refuses(1, str(run / ".lock"), "cannot be locked", "out=")
+
+
+def test_other_weights_of_the_vlm_are_not_taken_for_those_that_a_run_tuned(own_pipeline, cli, tmp_path):
+    base = shutil.copytree(resolve_path("tiny"), tmp_path / "base")
+    words = ["train", "stage=vanilla", *own_pipeline.arguments, f"vlm.path={base}"]
+    before = own_pipeline.run("vanilla")
+    assert cli(*words).code == 0
+    (run,) = set(before.parent.glob("vanilla-*")) - {before}
+    weights = load_file(base / "model.safetensors")
+    name = next(name for name in weights if name.endswith("weight"))
+    save_file({**weights, name: weights[name] * 1.01}, base / "model.safetensors", metadata={"format": "pt"})
+    assert cli("evaluate", f"run={run}").refuses(1, str(run), str(base), "other weights than those")
+    (run / "summary.json").unlink()
+    assert cli(*words).refuses(1, str(run), "the weights of the VLM have changed since this run began")
 
 
 def test_a_tsm_that_was_trained_again_is_not_taken_for_the_one_that_the_connector_knows(own_pipeline, cli):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
+from vitask.config.accelerator import build_accelerator
+from vitask.errors import VitaskError
 from vitask.training.checkpoint import Checkpoints
 from vitask.training.loop import Loop, NonFiniteLoss
 from vitask.training.preemption import Stopped
@@ -177,6 +181,49 @@ def test_broken_gradient_of_a_finite_loss_never_reaches_a_checkpoint(tmp_path, a
         train(tmp_path, accelerator, Cornered(), save_every=1)
     Checkpoints(tmp_path / "checkpoints").resume(kept := ToyTask())
     assert kept.linear.bias.isfinite().all()
+
+
+def test_the_loop_alone_says_how_gradients_are_accumulated(tmp_path, fresh_accelerate, monkeypatch):
+    """A variable of accelerate would divide every gradient."""
+    launch, logger = SimpleNamespace(precision="no", device="cpu"), SimpleNamespace(tracker="none")
+    plain = train(tmp_path / "plain", build_accelerator(launch, logger, tmp_path), optimizer=sgd)
+    AcceleratorState._reset_state(True)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    asked = train(tmp_path / "asked", build_accelerator(launch, logger, tmp_path), optimizer=sgd)
+    assert all(torch.equal(plain[name], asked[name]) for name in plain)
+
+
+@pytest.mark.parametrize(("minutes", "saved"), [(0, [3, 6]), (1e-9, [1, 2, 3, 4, 5, 6]), (60, [3, 6])])
+def test_a_checkpoint_comes_by_time_too(tmp_path, accelerator, monkeypatch, minutes, saved):
+    steps, save = [], Checkpoints.save
+    monkeypatch.setattr(Checkpoints, "save", lambda self, step, *args: steps.append(step) or save(self, step, *args))
+    train(tmp_path, accelerator, save_minutes=minutes)
+    assert steps == saved
+
+
+def test_ranks_that_see_different_checkpoints_do_not_begin(tmp_path, accelerator, monkeypatch):
+    """As on machines that do not share the folder: they would train on different batches, and then hang."""
+    monkeypatch.setattr("vitask.training.loop.gather_object", lambda own: [*own, 5])
+    with pytest.raises(VitaskError, match="of steps 0, 5; out= has to be a folder that all machines share"):
+        make_loop(tmp_path, accelerator)
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to get 2 GiB.\nMore."), r"get 2 GiB\. Try a smaller optim"),
+        (RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed."), "Try fewer launch.workers"),
+    ],
+)
+def test_memory_that_runs_out_is_no_traceback(tmp_path, accelerator, error, remedy):
+    class Large(ToyTask):
+        def forward(self, batch, totals, progress):
+            if progress > 0.2:
+                raise error
+            return super().forward(batch, totals, progress)
+
+    with pytest.raises(VitaskError, match=rf"after step 2: .*{remedy}.*; the same command goes on"):
+        train(tmp_path, accelerator, Large())
 
 
 def test_a_stop_asked_for_behind_the_last_step_is_heard_and_nothing_is_repeated(tmp_path, accelerator):

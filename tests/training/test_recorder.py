@@ -9,8 +9,9 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from accelerate.state import AcceleratorState
 
-from vitask.config.build import build_accelerator
+from vitask.config.accelerator import build_accelerator, start_trackers
 from vitask.training.recorder import Recorder
 
 from .toy import log_lines, train
@@ -115,8 +116,39 @@ def test_trackers_write_into_the_run_folder_and_contact_nobody(
     logger = SimpleNamespace(tracker=tracker, project="vitask", mode="offline")
     folder = tmp_path / "run"
     folder.mkdir()
-    train(folder, build_accelerator(launch, logger, folder), epochs=1)
+    accelerator = build_accelerator(launch, logger, folder)
+    start_trackers(accelerator, logger, folder, run_id="a1", step=0)
+    train(folder, accelerator, epochs=1)
     (written,) = folder.glob(pattern)
     assert written.stat().st_size > 0
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert not dead_end
+
+
+def test_an_interrupted_run_goes_on_in_its_tracker_without_doubles(tmp_path, monkeypatch):
+    """wandb: the same id; tensorboard: what stands behind the step is dropped."""
+    asked = {}
+    accelerator = SimpleNamespace(init_trackers=lambda project, init_kwargs: asked.update(init_kwargs))
+    for tracker in ("none", "wandb"):
+        logger = SimpleNamespace(tracker=tracker, project="vitask", mode="offline")
+        start_trackers(accelerator, logger, tmp_path, run_id="a1", step=7)
+        assert bool(asked) == (tracker == "wandb")
+    assert (asked["wandb"]["id"], asked["wandb"]["resume"]) == ("a1", "allow")
+    assert asked["tensorboard"] == {"purge_step": 8}
+
+
+@pytest.mark.slow
+def test_events_of_tensorboard_have_each_step_once_after_a_resume(tmp_path, fresh_accelerate):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    launch = SimpleNamespace(precision="no", device="cpu")
+    logger = SimpleNamespace(tracker="tensorboard", project="vitask", mode="offline")
+    for step in (0, 3):
+        AcceleratorState._reset_state(True)
+        accelerator = build_accelerator(launch, logger, tmp_path)
+        start_trackers(accelerator, logger, tmp_path, run_id="a1", step=step)
+        rows = [(number, {"loss": float(number)}) for number in range(step + 1, step + 6)]
+        record(tmp_path, accelerator, rows, resume_from=step).finish()
+    events = EventAccumulator(str(tmp_path / "vitask")).Reload().Scalars("loss")
+    assert [event.step for event in events] == [1, 2, 3, 4, 5, 6, 7, 8]

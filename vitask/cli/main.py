@@ -96,11 +96,19 @@ def run(arguments: list[str]) -> None:
 
 
 def _check_ranks() -> None:
-    """Raise a `UsageError` if a variable by which a launcher numbers its processes holds no number."""
-    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
-        value = os.environ.get(name, "0")
+    """Raise a `UsageError` if the variables by which a launcher numbers its processes are not as one sets them."""
+    found = {name: os.environ[name] for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK") if name in os.environ}
+    for name, value in found.items():
         if not value.isdecimal():
             raise UsageError(f"{name}={value}: in the environment, expected a number as torchrun sets it; unset it")
+    rank, ranks = int(found.get("RANK", "0")), int(found.get("WORLD_SIZE", "1"))
+    if rank >= ranks:
+        raise UsageError(f"RANK={rank}: in the environment, but WORLD_SIZE says {ranks} process(es); unset it")
+    needed = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    if ranks > 1 and (missing := [name for name in needed if name not in os.environ]):
+        raise UsageError(
+            f"WORLD_SIZE={ranks}: in the environment, but not {', '.join(missing)}; start with torchrun, or unset it"
+        )
 
 
 def _with_own_configs(arguments: list[str]) -> list[str]:

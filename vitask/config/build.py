@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
@@ -35,7 +33,6 @@ from vitask.data import (
 from vitask.errors import UsageError
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
     from timm.data import Mixup
     from timm.utils import ModelEmaV3
     from torch import nn
@@ -184,9 +181,11 @@ def build_vlm(
     from vitask.vlm.families import family_for
     from vitask.vlm.model import ExemplarVLM
     from vitask.vlm.prompts import Prompter
+    from vitask.vlm.saving import base_digest
 
     vlm = config.vlm
     model, processor = load_base(config, dequantize=dequantize)
+    digest = base_digest(model) if config.lora.quantize == "none" else None
     family = family_for(model)
     width = model.get_input_embeddings().embedding_dim
     tuned = choose_trainable(config, model, family)
@@ -194,7 +193,7 @@ def build_vlm(
         checkpoint_activations(model, family)
     connector = Connector(exemplar_dim, width, config.connector.kind) if exemplar_dim is not None else None
     prompter = Prompter(processor, family, model.config, vlm.image_options)
-    return ExemplarVLM(tuned, family, connector, placement, original_weights(config, family)), prompter
+    return ExemplarVLM(tuned, family, connector, placement, original_weights(config, family), digest), prompter
 
 
 def build_objective(
@@ -304,44 +303,6 @@ def build_settings(config: schema.Config, optim: schema.OptimConfig) -> LoopSett
         workers=config.launch.workers,
         log_every=config.logger.every,
         save_every=config.launch.save_every,
+        save_minutes=config.launch.save_minutes,
         seed=config.seed,
     )
-
-
-def join_ranks(device: str) -> None:
-    """Let the ranks of torchrun or `accelerate launch` find each other; does nothing in a single process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
-
-        PartialState(cpu=_on_cpu(device))
-
-
-def _on_cpu(device: str) -> bool:
-    """Whether to keep to the CPU; without asking for it, accelerate lets each of several CPU ranks train alone."""
-    import torch
-
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return device == "cpu" or (several and not torch.cuda.is_available())
-
-
-def build_accelerator(launch: schema.LaunchConfig, logger: schema.LoggerConfig, folder: Path) -> Accelerator:
-    """Build the accelerator with its trackers; nothing contacts a server unless `logger.mode=online`."""
-    from accelerate import Accelerator
-
-    from vitask.training.ranks import whole
-
-    tracker = None if logger.tracker == "none" else logger.tracker
-    try:
-        accelerator = Accelerator(
-            mixed_precision=launch.precision,
-            cpu=_on_cpu(launch.device),
-            log_with=tracker,
-            project_dir=str(folder),
-        )
-    except ValueError as error:
-        raise UsageError(f"launch.precision={launch.precision}: {error}") from error
-    whole(accelerator)
-    if tracker is not None:
-        options = {"wandb": {"mode": logger.mode, "dir": str(folder), "name": folder.name}}
-        accelerator.init_trackers(logger.project, init_kwargs=options if tracker == "wandb" else {})
-    return accelerator

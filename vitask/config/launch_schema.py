@@ -16,6 +16,7 @@ class LaunchConfig:
     precision: str = one_of("no", "bf16", "fp16")
     workers: int = within(0)
     save_every: int = within(0)
+    save_minutes: float = within(0, default=0.0)
     processes: Optional[int] = within(1, default=1)  # noqa: UP045
     machines: int = within(1, default=1)
     machine: Optional[int] = within(0, default=None)  # noqa: UP045

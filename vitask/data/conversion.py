@@ -25,13 +25,13 @@ from vitask.data.images import ImageSource, Prepared, UnreadableImage, prepare
 from vitask.data.pages import release_pages, streaming_image
 from vitask.data.sources.progress import with_progress
 from vitask.errors import VitaskError
-from vitask.files import atomic_write, remove_leftovers
+from vitask.files import atomic_write, checksum, remove_leftovers
 
 if TYPE_CHECKING:
     import datasets
     from numpy.typing import NDArray
 
-FORMAT = 3
+FORMAT = 4
 SHARD_ROWS = 1024
 FLUSH_BYTES = 8 << 20
 DONE = "done.json"
@@ -120,10 +120,10 @@ def cache_folder(cache_dir: str | Path | None) -> Path:
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether the conversion came to its end and every shard still has the size that it had then."""
+    """Whether the conversion came to its end and every shard still is what it was then."""
     try:
-        sizes = json.loads((folder / DONE).read_text())["shards"]
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+        shards = json.loads((folder / DONE).read_text())["shards"]
+        return all(checksum(folder / name) == known for name, known in shards.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -134,13 +134,16 @@ def _build(folder: Path, job: _Job) -> None:
     with _alone(Path(f"{folder}.lock"), job.title):
         if _is_complete(folder):
             return
-        if (folder / DONE).exists():  # damaged since: nothing of it can be trusted
+        if (folder / DONE).exists():
+            print(
+                f"{folder}: damaged since it was written; {job.title} is converted again", file=sys.stderr, flush=True
+            )
             for path in [folder / DONE, *folder.glob(SHARDS)]:
                 path.unlink(missing_ok=True)
         folder.mkdir(exist_ok=True)
         remove_leftovers(folder, "*")
         _write_shards(folder, job)
-        shards = {path.name: path.stat().st_size for path in sorted(folder.glob(SHARDS))}
+        shards = {path.name: checksum(path) for path in sorted(folder.glob(SHARDS))}
         atomic_write(folder / DONE, lambda path: path.write_text(json.dumps({"format": FORMAT, "shards": shards})))
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accelerate.utils import set_seed
+from safetensors.torch import load_file
 
 from vitask.config.build import build_negatives, build_objective, build_placement, build_vlm
 from vitask.config.exemplars import build_exemplars, build_tsm_exemplars
 from vitask.errors import UsageError
+from vitask.files import sampled_digest
 from vitask.runs.exemplars import exemplars_of, image_set
 from vitask.runs.features import prompts_and_features
 from vitask.runs.folder import RunFolder, say
@@ -23,6 +25,7 @@ from vitask.training.head import HeadTask, HeadTrainingData
 from vitask.training.tsm_task import joint_heads
 from vitask.training.vitask_data import VITaskTrainingData
 from vitask.training.vitask_task import VITask
+from vitask.tsm import weights_digest
 from vitask.vlm.adapt import assert_trainable, trainable_groups
 from vitask.vlm.classifier import VLMClassifier
 from vitask.vlm.families.check import check_family
@@ -93,6 +96,17 @@ def earlier_stages(config: Config, task: TaskData) -> Earlier:
     if tsm is not None:
         require_same_tsm(start, tsm)
     return Earlier(tsm, start.model)
+
+
+def starting_weights(vlm: ExemplarVLM, earlier: Earlier) -> dict[str, str | None]:
+    """Return digests of what a stage starts from, by what a user calls it."""
+    files = sorted(earlier.model.glob("**/*.safetensors")) if earlier.model else ()
+    tuned = {f"{path.name} {name}": tensor for path in files for name, tensor in load_file(path).items()}
+    return {
+        "the VLM": vlm.base_digest,
+        "the TSM": weights_digest(earlier.tsm) if earlier.tsm else None,
+        "the earlier stage": sampled_digest(tuned) if tuned else None,
+    }
 
 
 def assemble(config: Config, task: TaskData, accelerator: Accelerator, earlier: Earlier) -> Assembly:

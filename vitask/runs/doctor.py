@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitask.config.build import build_accelerator, build_shares, build_task, build_tsm
+from vitask.config.accelerator import build_accelerator
+from vitask.config.build import build_shares, build_task, build_tsm
 from vitask.data import members_of, mix
 from vitask.errors import UsageError, VitaskError
 from vitask.runs.assembly import Earlier, assemble

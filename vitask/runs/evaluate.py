@@ -16,7 +16,8 @@ import torch
 from accelerate.utils import gather_object
 from rich.progress import track
 
-from vitask.config.build import build_negatives, join_ranks
+from vitask.config.accelerator import join_ranks
+from vitask.config.build import build_negatives
 from vitask.config.exemplars import build_tsm_exemplars
 from vitask.data import DatasetNegatives, instruction_ids, label_ranges, members_of, row_ranges
 from vitask.errors import UsageError

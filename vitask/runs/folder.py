@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -72,6 +73,13 @@ class RunFolder:
         """Where a VLM run keeps adapter and connector."""
         return self.path / "model"
 
+    @property
+    def id(self) -> str:
+        """What tells this run from one that was in the same folder before; of a part of a run, from the other parts."""
+        began = self.path / ENVIRONMENT
+        name = f"{self.path.parent.name}-{self.path.name}"
+        return self.environment().get("id", name) if began.is_file() else name
+
     def begin(self, config: Config, task: TaskData) -> None:
         """Keep others from training this run until `release`, and write what it was started with.
 
@@ -93,6 +101,7 @@ class RunFolder:
             return
         write_config(self.path, config)
         environment = {
+            "id": uuid.uuid4().hex[:12],
             "versions": {name: _version(name) for name in PACKAGES},
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -115,6 +124,10 @@ class RunFolder:
             raise VitaskError(
                 f"{self.path}: another process trains this run; give the same command again when it has ended"
             ) from error
+        except OSError as error:
+            raise VitaskError(
+                f"{lock.lock_file}: cannot be locked: {error.strerror}; choose an out= on a file system with locks"
+            ) from error
         self._lock = lock
 
     def release(self) -> None:
@@ -136,6 +149,25 @@ class RunFolder:
                 f"{self.path}: the data has changed since this run began (fingerprint {task.fingerprint[:12]}, was "
                 f"{began[:12]}); put the data back, or {anew}"
             )
+
+    def require_same_start(self, weights: Mapping[str, str | None]) -> None:
+        """Note the digests of the weights that a run starts from, by name; those of an interrupted one are compared.
+
+        Raises:
+            VitaskError: others stand in their place since the run began.
+        """
+        if not is_main():
+            return
+        environment = self.environment()
+        if (began := environment.get("weights")) is None:
+            write_json(self.path / ENVIRONMENT, {**environment, "weights": dict(weights)})
+            return
+        for name, now in weights.items():
+            if None not in (now, was := began.get(name)) and was != now:
+                raise VitaskError(
+                    f"{self.path}: the weights of {name} have changed since this run began (sha256 {now[:12]}, was "
+                    f"{was[:12]}); put them back, or remove the folder to start over"
+                )
 
     def withdraw(self) -> None:
         """Remove the folder of a run that ended before its first step; one that has something to go on from stays.

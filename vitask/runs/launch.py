@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -37,11 +38,15 @@ def start_ranks(launch: LaunchConfig, verb: str, arguments: Sequence[str]) -> No
         VitaskError: a rank failed; the others have been ended.
         SystemExit: a rank ended with an error of its own, which it has printed.
     """
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
-    words = [*launcher_arguments(launch, os.environ), "-m", "vitask", verb, *arguments]
+    where = launcher_arguments(launch, os.environ)
+    if launch.machines > 1:
+        _require_known(where[where.index("--master_addr") + 1])
+    words = [*where, "-m", "vitask", verb, *arguments]
     say(f"torchrun {shlex.join(words)}")
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -53,6 +58,12 @@ def start_ranks(launch: LaunchConfig, verb: str, arguments: Sequence[str]) -> No
         raise VitaskError(
             f"rank {rank} {_ended(failure.exitcode)}, and the others were ended with it; "
             "the same command resumes from the last checkpoint"
+        ) from error
+    except DistError as error:
+        reason = str(error).splitlines()[0]
+        raise VitaskError(
+            f"launch.address, launch.port: the machines do not find each other ({reason}); machine 0 listens on that "
+            "port, which has to be free there and reachable from the others"
         ) from error
     except SignalException as stopped:
         say(f"stopped by {stopped.sigval.name}; the ranks were told to save, and the same command goes on from there")
@@ -87,6 +98,14 @@ def launcher_arguments(launch: LaunchConfig, environment: Mapping[str, str]) -> 
         raise UsageError(f"launch.machine={machine}: machines are numbered from 0 to {launch.machines - 1}")
     place = ["--node_rank", str(machine), "--master_addr", str(address), "--master_port", str(launch.port)]
     return ["--nnodes", str(launch.machines), *place, *count]
+
+
+def _require_known(address: str) -> None:
+    """Raise a `UsageError` for an address that this machine cannot resolve; torch would wait for it for ever."""
+    try:
+        socket.getaddrinfo(address, None)
+    except OSError as error:
+        raise UsageError(f"launch.address={address}: no such machine: {error.strerror}") from error
 
 
 def processes(launch: LaunchConfig) -> int:

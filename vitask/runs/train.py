@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from vitask.config.build import build_hints, build_templates, join_ranks
+from vitask.config.accelerator import join_ranks
+from vitask.config.build import build_hints, build_templates
 from vitask.config.compose import load_stage
 from vitask.config.embedded import check_embedded
 from vitask.config.tuning import check_tuning

@@ -9,8 +9,8 @@ import torch
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
+from vitask.config.accelerator import build_accelerator, start_trackers
 from vitask.config.build import (
-    build_accelerator,
     build_average,
     build_mixing,
     build_optimizer,
@@ -87,6 +87,7 @@ def _tune(config: Config, run: RunFolder, task: TaskData, tsm: TSM) -> dict[str,
         after_epoch=best.update,
         extra_state=best,
     )
+    start_trackers(accelerator, config.logger, run.path, run_id=run.id, step=loop.step)
     recorder = Recorder(run.path, accelerator, resume_from=loop.step)
     loop.run(recorder)
     recorder.finish()

@@ -10,15 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from vitask.config.build import (
-    build_accelerator,
-    build_optimizer,
-    build_scheduler,
-    build_settings,
-    build_shares,
-    build_task,
-)
-from vitask.runs.assembly import assemble, earlier_stages
+from vitask.config.accelerator import build_accelerator, start_trackers
+from vitask.config.build import build_optimizer, build_scheduler, build_settings, build_shares, build_task
+from vitask.runs.assembly import assemble, earlier_stages, starting_weights
 from vitask.runs.folder import RunFolder, Stopwatch, say, stage_summary
 from vitask.runs.identity import is_head
 from vitask.runs.open_ended import left_out_by_crt
@@ -45,6 +39,7 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     accelerator = build_accelerator(config.launch, config.logger, run.path)
     earlier = earlier_stages(config, task)
     assembly = assemble(config, task, accelerator, earlier)
+    run.require_same_start(starting_weights(assembly.vlm, earlier))
     rates = dict.fromkeys(tower_parameters(assembly.vlm), config.vlm.tower_lr_ratio * config.optim.lr)
     loop = Loop(
         assembly.task,
@@ -60,6 +55,7 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
     )
     if accelerator.is_main_process and loop.step == 0:
         print_parts(assembly.parts, assembly.vlm)
+    start_trackers(accelerator, config.logger, run.path, run_id=run.id, step=loop.step)
     recorder = Recorder(run.path, accelerator, resume_from=loop.step)
     loop.run(recorder)
     recorder.finish()
@@ -67,7 +63,8 @@ def train_vlm(config: Config, run: RunFolder) -> dict[str, Any]:
         gather_parameters(assembly.vlm.connector, frozen=True)  # saved in stage 2 as well, where it is frozen
     if accelerator.is_main_process:
         head = assembly.task.model.classifier if is_head(config) else None
-        save_vlm(assembly.vlm, run.model, describe(config, assembly.questions, earlier.tsm), head=head)
+        about = describe(config, assembly.questions, earlier.tsm, assembly.vlm.base_digest)
+        save_vlm(assembly.vlm, run.model, about, head=head)
     accelerator.wait_for_everyone()
     terms = {} if is_head(config) else {"terms": assembly.task.objective.terms}
     found = {"trained": assembly.parts, "cost": loop.cost.summary(), "warnings": loop.alerts.raised}

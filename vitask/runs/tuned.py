@@ -45,19 +45,21 @@ class TunedVLM:
         return [self.prompter.response(text) for text, _ in self.members[member].answers]
 
 
-def describe(config: Config, questions: Sequence[Question], tsm: TSM | None) -> dict[str, Any]:
+def describe(config: Config, questions: Sequence[Question], tsm: TSM | None, base_digest: str | None) -> dict[str, Any]:
     """Collect what is saved beside the weights, so that inference does not need the data.
 
     Args:
         config: of the run.
         questions: what it was asked.
         tsm: the one that it was trained with, if any.
+        base_digest: of the VLM's weights before tuning, if it is known.
     """
     table = config.exemplar.table if needs_exemplar(config) else None
     return {
         "tsm": None if tsm is None else weights_digest(tsm),
         "base": config.vlm.path,
         "revision": config.vlm.revision,
+        "base_digest": base_digest,
         "exemplar_table": None if table is None else vectors_digest(table),
         "members": [question.description() for question in questions],
     }
@@ -81,6 +83,7 @@ def load_tuned(
         build_placement(config.exemplar, exemplars.num_tokens) if exemplars else None,
         dequantize=dequantize,
     )
+    _require_same_base(run, config, vlm.base_digest)
     load_weights(vlm, run.model)
     return TunedVLM(vlm.to(device).eval(), prompter, members)
 
@@ -143,6 +146,16 @@ def require_same_tsm(run: RunFolder, tsm: TSM) -> None:
         raise VitaskError(
             f"{run.path}: its TSM was trained again since (sha256 {now[:12]}, was {was[:12]}), so it does not know "
             "these features; train it again with overwrite=true, or put the TSM back"
+        )
+
+
+def _require_same_base(run: RunFolder, config: Config, now: str | None) -> None:
+    """Raise a `VitaskError` if a VLM was tuned from other weights than those that are in their place now."""
+    was = read_json(run.model / DESCRIPTION).get("base_digest")
+    if None not in (was, now) and was != now:
+        raise VitaskError(
+            f"{run.path}: {config.vlm.path} holds other weights than those that this run tuned (sha256 of a sample "
+            f"{now[:12]}, was {was[:12]}); put them back, give vlm.revision, or train again"
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vitask.errors import VitaskError
-from vitask.files import flush
+from vitask.files import checksum, flush
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -104,7 +103,7 @@ def _write(folder: Path, weights: dict[str, Tensor], state: dict[str, Any]) -> N
     folder.mkdir(parents=True)
     save_file({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
     torch.save(state, folder / STATE)
-    sums = {name: _checksum(folder / name) for name in (WEIGHTS, STATE)}
+    sums = {name: checksum(folder / name) for name in (WEIGHTS, STATE)}
     (folder / CHECKSUMS).write_text(json.dumps(sums))
     for path in folder.iterdir():
         flush(path)
@@ -114,7 +113,7 @@ def _damage(path: Path) -> str | None:
     """What is wrong with the files of a checkpoint, if anything is."""
     try:
         sums = json.loads((path / CHECKSUMS).read_text())
-        wrong = [name for name in (WEIGHTS, STATE) if sums[name] != _checksum(path / name)]
+        wrong = [name for name in (WEIGHTS, STATE) if sums[name] != checksum(path / name)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"damaged ({' '.join(str(error).split())[:200]})"
     return f"damaged ({' and '.join(wrong)} changed since it was written)" if wrong else None
@@ -134,12 +133,3 @@ def _load(path: Path, module: nn.Module) -> dict[str, Any]:
             f"{path}: cannot resume from this checkpoint ({reason}); remove the folder to start over"
         ) from error
     return state
-
-
-def _checksum(path: Path) -> int:
-    """CRC-32 of a file: damage is to be noticed, not an attacker."""
-    total = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            total = zlib.crc32(block, total)
-    return total

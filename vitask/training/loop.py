@@ -19,6 +19,7 @@ from vitask.errors import VitaskError
 from vitask.training.alerts import Alerts
 from vitask.training.checkpoint import Checkpoints, trainable_state
 from vitask.training.cost import CostMeter
+from vitask.training.failures import NonFiniteLoss, memory_remedy
 from vitask.training.preemption import Preemption, Stopped, leave_signals_to_the_parent
 from vitask.training.ranks import LostRank, gather_parameters, gathered, is_lost_rank, scattered, shard
 from vitask.training.sampling import random_state, rank_share, restore_random_state
@@ -70,7 +71,8 @@ class LoopSettings:
         clip: largest gradient norm; 0 for none.
         workers: data-loading processes.
         log_every: steps between two log lines.
-        save_every: steps between two checkpoints; 0 for one at the end of each epoch.
+        save_every: steps between two checkpoints; 0 for none by steps. There is one at the end of each epoch.
+        save_minutes: minutes after which the next step ends with a checkpoint; 0 for none by time.
         seed: of data order and initialisation.
     """
 
@@ -82,10 +84,7 @@ class LoopSettings:
     log_every: int
     save_every: int
     seed: int
-
-
-class NonFiniteLoss(VitaskError):
-    """A loss part, or the gradient, became NaN or infinite."""
+    save_minutes: float = 0
 
 
 class Loop:
@@ -146,6 +145,8 @@ class Loop:
             shard(accelerator, layers)
         if (state := checkpoints.resume(task)) is not None:
             self._restore(state)
+        self._require_one_step()
+        self.saved = time.perf_counter()
         self.task, self.optimizer = accelerator.prepare(task, optimizer)
         if state is not None:
             self.optimizer.load_state_dict(scattered(state["optimizer"], optimizer))
@@ -157,13 +158,19 @@ class Loop:
             NonFiniteLoss: a loss part or the gradient is NaN or infinite; the last checkpoint stays.
             LostRank: another rank ended.
             Stopped: SIGTERM or SIGINT came; a checkpoint of this moment is there.
+            VitaskError: memory ran out, or a data-loading process was killed.
         """
         try:
             self._train(recorder)
         except Exception as error:
-            if not is_lost_rank(error):
+            if is_lost_rank(error):
+                raise LostRank(f"after step {self.step}: another rank ended, and this one stops with it") from error
+            if (remedy := memory_remedy(error)) is None:
                 raise
-            raise LostRank(f"after step {self.step}: another rank ended, and this one stops with it") from error
+            reason = str(error).splitlines()[0]
+            raise VitaskError(
+                f"after step {self.step}: {reason} Try {remedy}; the same command goes on from the last checkpoint"
+            ) from error
         if self.sharded:
             gather_parameters(self.bare_task, frozen=False)
 
@@ -190,26 +197,38 @@ class Loop:
                     progress.update(bar, completed=self.step, loss=f"loss {values['loss']:.3f}")
                     if self.step % self.settings.log_every == 0 or self.step == self.total_steps:
                         recorder.log(self.step, {"epoch": self.step / self.steps_per_epoch, **values})
-                    if self._due_for_checkpoint():
+                    stop, late = self._agreed(preemption)
+                    within = self.step % self.steps_per_epoch != 0  # at its end `after_epoch` goes before
+                    if within and (stop or late or self._due_for_checkpoint()):
                         self.save()
-                    if self.step % self.steps_per_epoch and self._told_to_stop(preemption):
-                        self.save()
+                    if within and stop:
                         raise self._stopped(preemption)
                     asked = time.perf_counter()
                 if self.after_epoch is not None:
                     recorder.log(self.step, {"epoch": epoch + 1, **self.after_epoch(epoch + 1)})
                 self.save()
-                if self._told_to_stop(preemption):
+                if self._agreed(preemption)[0]:
                     raise self._stopped(preemption)
 
-    def _due_for_checkpoint(self) -> bool:
-        """Whether to save within an epoch; at its end, the checkpoint comes after `after_epoch`."""
-        every = self.settings.save_every
-        return bool(every) and self.step % every == 0 and self.step % self.steps_per_epoch != 0
+    def _require_one_step(self) -> None:
+        """Raise a `VitaskError` unless all ranks go on from the same step."""
+        if len(steps := set(gather_object([self.step]))) > 1:
+            raise VitaskError(
+                f"{self.checkpoints.folder}: the ranks see different checkpoints, of steps "
+                f"{', '.join(map(str, sorted(steps)))}; out= has to be a folder that all machines share"
+            )
 
-    def _told_to_stop(self, preemption: Preemption) -> bool:
-        """Whether any rank was told to stop, so that all stop at the same step."""
-        return self._over_ranks(preemption.asked is not None, "sum") > 0
+    def _due_for_checkpoint(self) -> bool:
+        every = self.settings.save_every
+        return bool(every) and self.step % every == 0
+
+    def _agreed(self, preemption: Preemption) -> tuple[bool, bool]:
+        """Whether any rank was told to stop, and whether any finds the last checkpoint too old: the same on all."""
+        minutes = (time.perf_counter() - self.saved) / 60
+        late = 0 < self.settings.save_minutes <= minutes
+        own = torch.tensor([preemption.asked is not None, late], dtype=torch.float32, device=self.accelerator.device)
+        stop, late = (self.accelerator.reduce(own, "sum") > 0).tolist()
+        return stop, late
 
     def _over_ranks(self, value: float, reduction: str) -> float:
         """The sum, or the largest, of what each rank has."""
@@ -240,6 +259,7 @@ class Loop:
                 state["scaler"] = self.accelerator.scaler.state_dict()
             self.checkpoints.save(self.step, weights, state)
         self.accelerator.wait_for_everyone()
+        self.saved = time.perf_counter()
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.step = state["step"]

@@ -33,6 +33,7 @@ class ExemplarVLM(nn.Module):
         connector: maps exemplars to the LLM's width; `None` for a VLM that never sees one.
         placement: where the exemplar stands and how many tokens it takes; given exactly when `connector` is.
         original: of a model that is tuned without an adapter, reads its weights of before, by name.
+        base_digest: of the weights before tuning, by which they are known again.
 
     Raises:
         ValueError: only one of `connector` and `placement` is given.
@@ -45,6 +46,7 @@ class ExemplarVLM(nn.Module):
         connector: Connector | None = None,
         placement: Placement | None = None,
         original: Callable[[], Mapping[str, Tensor]] | None = None,
+        base_digest: str | None = None,
     ) -> None:
         super().__init__()
         if (connector is None) != (placement is None):
@@ -54,6 +56,7 @@ class ExemplarVLM(nn.Module):
         self.connector = connector
         self.placement = placement
         self.original = original
+        self.base_digest = base_digest
         self.image_token_id = family.image_token_id(self.base.config)
 
     @property

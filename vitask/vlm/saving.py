@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vitask.errors import VitaskError
-from vitask.files import atomic_folder, remove_leftovers
+from vitask.files import atomic_folder, remove_leftovers, sampled_digest
 from vitask.vlm.adapt import is_adapted
 from vitask.vlm.model import put_weights
 
@@ -47,6 +47,11 @@ def _write(folder: Path, vlm: ExemplarVLM, description: Mapping[str, Any], head:
             state = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
             save_file(state, folder / name)
     (folder / DESCRIPTION).write_text(json.dumps(dict(description), indent=2) + "\n")
+
+
+def base_digest(model: nn.Module) -> str:
+    """Return a digest of a VLM's weights before tuning, by which they are known again."""
+    return sampled_digest(dict(model.named_parameters()))
 
 
 def load_weights(vlm: ExemplarVLM, folder: Path) -> None:
