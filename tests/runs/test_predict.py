@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
+import torch
+
+from vitask.runs.predictor import Answers
 
 from .test_evaluate import predictions
 
@@ -62,6 +66,20 @@ def test_without_the_exemplar_the_tsm_is_not_needed(own_pipeline, shapes, cli):
     image, run = shapes / "test/bar/0.png", f"run={own_pipeline.run('ep')}"
     assert cli("predict", run, "exemplar=off", image).code == 0
     assert cli("predict", run, image).refuses(1, "there is no finished TSM")
+
+
+def test_the_answer_of_several_labels_is_the_set_that_the_run_gives(pipeline, shapes, cli, monkeypatch):
+    """The likeliest set need not begin with the likeliest label; without answers in words it may be empty."""
+    rows, sets = torch.tensor([[0.6, 0.7, 0.6], [0.4, 0.3, 0.2]]), [(0, 2), ()]
+    said = Answers(["bar", "dot", "row"], rows, sets, ["bar, row", ""])
+    fake = SimpleNamespace(names=["shapes"], sees_exemplar=False, answer=lambda *args, **kwargs: said)
+    monkeypatch.setattr("vitask.runs.predict.open_predictor", lambda *args: fake)
+    images = [shapes / f"test/bar/{number}.png" for number in range(2)]
+    ended = cli("predict", f"run={pipeline.run('vanilla')}", "exemplar=off", *images)
+    assert ended.out.splitlines() == [
+        f"{images[0]}: bar, row (dot 0.700, bar 0.600, row 0.600)",
+        f"{images[1]}: (no label) (bar 0.400, dot 0.300, row 0.200)",
+    ]
 
 
 @pytest.fixture

@@ -11,15 +11,16 @@ EXAMPLES = """\
   vitask predict run=runs/digits/ep-seed0-38dc80e7 exemplar=off scans/ more.png
   vitask predict run=runs/questions/crt-seed0-... instruction='What color is the shape?' image.png"""
 SHOWN = 5
+NO_LABEL = "(no label)"
 
 
 def main(arguments: list[str]) -> None:
-    """Print label and probabilities, or an answer in words, a line an image."""
+    """Print answer and probabilities, or an answer in words, a line an image."""
     if wants_help(arguments):
         print_help(
             "predict",
-            "Print label and probabilities for images of your own, files or folders of them; of a run that answers in\n"
-            "words (data=instructions) its answer to an instruction.",
+            "Print answer and probabilities for images of your own, files or folders of them; of a run that answers\n"
+            "in words (data=instructions) its answer to an instruction.",
             EXAMPLES,
         )
         return
@@ -35,6 +36,6 @@ def main(arguments: list[str]) -> None:
         for path, answer in ask(request, paths):
             print(f"{path}: {answer}")
         return
-    for path, probabilities in predict(request, paths):
+    for path, answer, probabilities in predict(request, paths):
         shown = ", ".join(f"{label} {p:.3f}" for label, p in list(probabilities.items())[:SHOWN])
-        print(f"{path}: {next(iter(probabilities))} ({shown}{', ...' if len(probabilities) > SHOWN else ''})")
+        print(f"{path}: {answer or NO_LABEL} ({shown}{', ...' if len(probabilities) > SHOWN else ''})")

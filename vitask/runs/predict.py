@@ -1,4 +1,4 @@
-"""`vitask predict`: label and probabilities for images that belong to no data set."""
+"""`vitask predict`: answer and probabilities for images that belong to no data set."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
-def predict(request: PredictConfig, paths: Sequence[str]) -> Iterator[tuple[Path, dict[str, float]]]:
-    """Yield each image's path and the probability of every label, the likeliest first.
+def predict(request: PredictConfig, paths: Sequence[str]) -> Iterator[tuple[Path, str, dict[str, float]]]:
+    """Yield each image's path, its answer, and the probability of every label, the likeliest first.
+
+    Where an image may have several labels, the answer is all that it was given, which need not be the likeliest label;
+    it is empty if a model without answers in words finds no label.
 
     Raises:
         UsageError: there is no run, no image, or a path that does not exist.
@@ -41,8 +44,8 @@ def predict(request: PredictConfig, paths: Sequence[str]) -> Iterator[tuple[Path
     number = chosen_set(predictor.names, request.set)
     shown = file_set(files, images, f"{predictor.names[number]}/" if len(predictor.names) > 1 else "")
     answers = predictor.answer(shown, number, exemplar=predictor.sees_exemplar, batch_size=request.batch_size)
-    for path, row in zip(files, answers.probabilities.tolist(), strict=True):
-        yield path, dict(sorted(zip(answers.labels, row, strict=True), key=lambda pair: -pair[1]))
+    for path, text, row in zip(files, answers.texts, answers.probabilities.tolist(), strict=True):
+        yield path, text, dict(sorted(zip(answers.labels, row, strict=True), key=lambda pair: -pair[1]))
 
 
 def image_files(paths: Sequence[str]) -> list[Path]:
