@@ -111,6 +111,19 @@ def test_colours_and_sizes_are_taken_as_they_come(pipeline, tmp_path, cli):
     assert [path.rpartition("/")[2] for path in answers(ended.out)] == ["a.png", "b.jpg", "c d=e.png"]
 
 
+def test_of_a_folder_it_takes_what_training_takes(pipeline, tmp_path, cli):
+    """Images at any depth, of every kind that Pillow reads, and nothing hidden."""
+    from PIL import Image
+
+    wanted = ["b/2.ppm", "b/deep/1.PNG", "c.jp2", "d/3.tga"]
+    for name in [*wanted, ".hidden/1.png", "b/.2.png"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "b/notes.txt").write_text("no image")
+    ended = cli("predict", f"run={pipeline.run('vanilla')}", "exemplar=off", tmp_path)
+    assert [path.removeprefix(f"{tmp_path}/") for path in answers(ended.out)] == wanted, ended
+
+
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n broken"])
 def test_an_image_that_cannot_be_read_is_named(content, pipeline, tmp_path, cli):
     (tmp_path / "bad.png").write_bytes(content)

@@ -13,7 +13,7 @@ from vitask.data.shift import Shift, with_shift
 from vitask.data.sources.digits import load_digits_task
 from vitask.data.sources.ham10000 import load_ham10000_task
 from vitask.data.sources.hub import load_hub_task
-from vitask.data.sources.image_folder import load_image_folder_task
+from vitask.data.sources.image_folder import images_below, load_image_folder_task
 from vitask.data.sources.instruction_table import load_instruction_task
 from vitask.data.sources.medmnist import load_medmnist_task
 from vitask.data.sources.retinopathy import load_aptos2019_task, load_idrid_task, load_messidor_task
@@ -40,6 +40,7 @@ __all__ = [
     "Vectors",
     "answer_ranges",
     "comparable",
+    "images_below",
     "instruction_ids",
     "label_ranges",
     "load_aptos2019_task",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitask.data import UnreadableImage, upright_rgb
+from vitask.data import UnreadableImage, images_below, upright_rgb
 from vitask.errors import UsageError, VitaskError
 from vitask.runs.exemplars import file_set, with_asked_exemplars
 from vitask.runs.folder import say
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vitask.config.schema import PredictConfig
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def predict(request: PredictConfig, paths: Sequence[str]) -> Iterator[tuple[Path, str, dict[str, float]]]:
@@ -49,7 +47,7 @@ def predict(request: PredictConfig, paths: Sequence[str]) -> Iterator[tuple[Path
 
 
 def image_files(paths: Sequence[str]) -> list[Path]:
-    """Expand files and folders into image files, in order.
+    """Expand files and folders into image files, in order; a folder's are those that `data=image_folder` would find.
 
     Raises:
         UsageError: nothing was given, a path does not exist, or a folder holds no image.
@@ -59,11 +57,9 @@ def image_files(paths: Sequence[str]) -> list[Path]:
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(
-                p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-            )
+            found = images_below(path)
             if not found:
-                raise UsageError(f"{path}: no image in this folder; known endings are {', '.join(IMAGE_SUFFIXES)}")
+                raise UsageError(f"{path}: no image in this folder or below it; images go by their endings, as 1.png")
             files += found
         elif path.is_file():
             files.append(path)

@@ -82,17 +82,26 @@ def _split_folders(root: Path, may_differ: bool) -> dict[str, Files] | None:
 
 
 def _class_files(folder: Path) -> Files:
-    suffixes = image_suffixes()
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
         raise VitaskError(f"{folder}: has no class folders")
     by_class = {}
     for path in classes:
-        visible = [file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path))]
-        by_class[path.name] = sorted(file for file in visible if file.suffix.lower() in suffixes)
+        by_class[path.name] = images_below(path)
         if not by_class[path.name]:
-            raise VitaskError(f"{path}: class folder has no image ({len(visible)} other files)")
+            raise VitaskError(f"{path}: class folder has no image ({len(_visible(path))} other files)")
     return by_class
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Return the images in a folder and in those below it, sorted; hidden ones are left out.
+
+    Example:
+        >>> images_below(Path("photos"))
+        [PosixPath('photos/oak/1.png'), PosixPath('photos/oak/2.jp2')]
+    """
+    suffixes = image_suffixes()
+    return sorted(file for file in _visible(folder) if file.suffix.lower() in suffixes)
 
 
 def image_suffixes() -> set[str]:
@@ -100,6 +109,10 @@ def image_suffixes() -> set[str]:
     from PIL import Image
 
     return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file() and not _hidden(file.relative_to(folder))]
 
 
 def _hidden(path: Path) -> bool:
