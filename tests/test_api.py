@@ -186,8 +186,16 @@ def test_it_shows_what_it_is(classifier, images):
     assert repr(classifier.predict(images[0])[0]).startswith("Prediction('")
     with pytest.raises(vitask.UsageError, match=r"set=bright: no such data set"):
         classifier.predict(images[0], set="bright")
-    with pytest.raises(vitask.UsageError, match="batch_size: 0"):
-        classifier.predict(images[0], batch_size=0)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, 8.0, "8", None, float("nan")])
+def test_a_batch_size_that_is_no_count_is_named(size, classifier, images):
+    with pytest.raises(vitask.UsageError, match=rf"batch_size: expected a whole number of at least 1, got {size!r}"):
+        classifier.predict(images[0], batch_size=size)
+
+
+def test_a_batch_size_of_numpy_is_a_count(classifier, images):
+    assert classifier.predict(images[:3], batch_size=np.int64(2)) == classifier.predict(images[:3], batch_size=2)
 
 
 def test_several_labels_an_image_are_several_labels(images):

@@ -60,7 +60,8 @@ def test_several_threads_are_told_what_one_is_told(answerer, images):
         ([], {}, "instruction: 0 for 2 images"),
         (None, {}, "instruction: expected a text or texts, got NoneType"),
         ("<image> what <IMG_CONTEXT> color", {}, "instruction: '<image> what .*holds <IMG_CONTEXT>, which stands for"),
-        (QUESTIONS[0], {"batch_size": 0}, "batch_size: 0"),
+        (QUESTIONS[0], {"batch_size": 0}, "batch_size: expected a whole number of at least 1, got 0"),
+        (QUESTIONS[0], {"batch_size": 2.5}, "batch_size: expected a whole number of at least 1, got 2.5"),
     ],
 )
 def test_a_wrong_request_is_said(instruction, options, text, answerer, images):

@@ -57,8 +57,8 @@ class Answerer(Tuned):
             One answer an image, in order, of at most 128 tokens.
 
         Raises:
-            UsageError: an image is none of these, a path does not exist, or instructions are empty, miscounted
-                or hold the placeholder of an image, such as `<IMG_CONTEXT>`.
+            UsageError: an image is none of these, a path does not exist, instructions are empty, miscounted or hold
+                the placeholder of an image, such as `<IMG_CONTEXT>`, or `batch_size` is no whole number of at least 1.
             VitaskError: a file is not an image, an image has no pixels or more than 8 bits a channel, or the
                 exemplar's encoder or connector is missing.
         """

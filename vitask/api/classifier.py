@@ -86,7 +86,8 @@ class Classifier(Tuned):
             One prediction an image, in order.
 
         Raises:
-            UsageError: an image is none of these, a path does not exist, or `set` is missing or unknown.
+            UsageError: an image is none of these, a path does not exist, `set` is missing or unknown, or `batch_size`
+                is no whole number of at least 1.
             VitaskError: a file is not an image, an image has no pixels or more than 8 bits a channel, or the
                 exemplar's TSM or connector is missing.
         """

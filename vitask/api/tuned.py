@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
@@ -97,8 +98,8 @@ class Tuned:
         """
         from vitask.runs.exemplars import file_set
 
-        if batch_size < 1:
-            raise UsageError(f"batch_size: {batch_size} is out of range; expected at least 1")
+        if not isinstance(batch_size, Integral) or batch_size < 1:
+            raise UsageError(f"batch_size: expected a whole number of at least 1, got {batch_size!r}")
         if exemplar and self._without_exemplar is not None:
             raise VitaskError(f"{self._without_exemplar}; exemplar=False answers without") from self._without_exemplar
         given = as_list(images)
