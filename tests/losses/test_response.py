@@ -130,6 +130,13 @@ def test_half_precision_is_summed_in_float32(dtype):
     assert mean.item() == 60
 
 
+def test_the_value_of_a_tensor_is_not_looked_at():
+    """A tensor without data stands for one whose device is still at work; reading it would raise."""
+    values, mask = torch.ones(2, device="meta"), torch.ones(2, dtype=torch.bool, device="meta")
+    assert masked_mean(values, mask, normalizer=torch.tensor(-2.0, device="meta")).is_meta
+    assert masked_mean(torch.ones(2), torch.ones(2) > 0, normalizer=torch.tensor(-2)).item() == -1
+
+
 def test_a_normalizer_of_another_dtype_does_not_change_the_dtype():
     mean = masked_mean(torch.ones(2), torch.ones(2, dtype=torch.bool), normalizer=torch.tensor(2.0).double())
     assert mean.dtype == torch.float32

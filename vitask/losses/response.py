@@ -149,8 +149,9 @@ def masked_mean(
         0-d, float32 for half precision, otherwise of the values' dtype. Nothing valid: a zero attached to the graph.
 
     Raises:
-        ValueError: The shapes differ, the mask is not bool, the reduction is unknown, the normalizer is not one number
-            or is negative.
+        ValueError: The shapes differ, the mask is not bool, the reduction is unknown, the normalizer is a tensor of
+            several numbers or a negative number of Python. The value of a tensor is not looked at: that would wait for
+            its device.
 
     Example:
         >>> import torch
