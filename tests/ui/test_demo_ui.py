@@ -57,3 +57,26 @@ def test_a_talk_has_turns_and_is_the_same_each_time(pipeline):
     assert said == asked.reply(image, first)
     turns = [*first, {"role": "assistant", "content": said}, {"role": "user", "content": "Are you sure?"}]
     assert isinstance(asked.reply(image, turns), str)
+
+
+def test_a_talk_that_the_model_cannot_read_is_refused(pipeline):
+    asked = desk(pipeline.run("crt"))
+    image = asked.examples(1)[0].image
+    first = {"role": "user", "content": "Which shape is it?"}
+    turns = [first, {"role": "assistant", "content": "dot"}, {"role": "user", "content": "And <IMG_CONTEXT>?"}]
+    with pytest.raises(vitask.UsageError, match=r"'And <IMG_CONTEXT>\?' holds <IMG_CONTEXT>, which stands for"):
+        asked.reply(image, turns)
+    long = {"role": "user", "content": "What is it? " * 750}
+    with pytest.raises(vitask.UsageError, match=r"the talk is \d{4} tokens long .* this VLM reads 1024"):
+        asked.reply(image, [long])
+
+
+def test_the_page_shows_what_was_refused(pipeline):
+    """Errors are read as HTML, and so is what they quote."""
+    gradio = pytest.importorskip("gradio", reason="gradio is not installed (vitask[ui])")
+    from vitask.ui.page import build
+
+    asked = desk(pipeline.run("crt"))
+    (said,) = (each.fn for each in build(asked, []).fns.values() if each.name == "said")
+    with pytest.raises(gradio.Error, match="holds &lt;IMG_CONTEXT&gt;, which stands for"):
+        said(asked.examples(1)[0].image, "<IMG_CONTEXT>", [])

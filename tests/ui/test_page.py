@@ -107,4 +107,6 @@ def test_the_tuned_model_talks_about_the_image(tab, pipeline, tmp_path):
     text = tab.value("document.querySelector('#talk').innerText")
     assert "What is <b>this</b>?" in text
     assert tab.value("document.querySelectorAll('#talk b').length") == 0
+    tab.write("#asked textarea", "And <IMG_CONTEXT>?")
+    tab.until("document.body.innerText.includes('holds <IMG_CONTEXT>, which stands for the image')")
     assert complaints(tab) == []

@@ -23,6 +23,7 @@ from vitask.runs.tuned import finished_run, tsm_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from transformers import PreTrainedModel
 
     from vitask.config.schema import DemoUIConfig
 
@@ -99,8 +100,13 @@ class Desk:
         Args:
             image: which the talk is about.
             turns: each with a `role`, user or assistant, and its `content`, the user's first.
+
+        Raises:
+            UsageError: a turn holds the placeholder of an image, or the talk is longer than the VLM reads.
         """
         prompter, model = self.vlm.tuned.prompter, self.vlm.tuned.vlm.base
+        for turn in turns:
+            prompter.require_plain(turn["content"])
         messages = [{"role": t["role"], "content": [{"type": "text", "text": t["content"]}]} for t in turns]
         messages[0]["content"].insert(0, {"type": "image", "image": upright_rgb(image)})
         with self._turn:
@@ -112,6 +118,7 @@ class Desk:
                 return_tensors="pt",
                 processor_kwargs=dict(prompter.image_options),
             ).to(model.device, model.dtype)
+            _require_room(model, inputs["input_ids"].shape[1])
             ids = model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False, pad_token_id=prompter.pad_id)
         return prompter.decode(ids[0, inputs["input_ids"].shape[1] :].tolist())
 
@@ -156,6 +163,16 @@ class Desk:
             return None
         same = tsm.names == self.vlm.names and all(tsm.labels(n) == self.vlm.labels(n) for n in range(len(tsm.names)))
         return tsm if same else None
+
+
+def _require_room(model: PreTrainedModel, tokens: int) -> None:
+    """Raise a `UsageError` if a prompt and its answer take more positions than the decoder was made for."""
+    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if positions is not None and tokens + LONGEST > positions:
+        raise UsageError(
+            f"the talk is {tokens} tokens long with its image, and this VLM reads {positions}, {LONGEST} of them its "
+            "answer; shorten what you ask, or choose an image to begin anew"
+        )
 
 
 def _asked(request: DemoUIConfig, exemplar: str) -> PredictConfig:

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from PIL.Image import Image
 
+from vitask.errors import VitaskError
 from vitask.ui.desk import Desk, Example
 
 SHOWN = 10
@@ -77,7 +78,7 @@ def build(desk: Desk, examples: list[Example]) -> gr.Blocks:
 def _talk(desk: Desk, image: gr.Image) -> gr.Textbox:
     """The talk about the image, which begins anew with every one; return the field for what is asked.
 
-    Gradio reads turns as HTML, so they are escaped.
+    Gradio reads turns and errors as HTML, so they are escaped.
     """
     talk = gr.Chatbot(
         label="Talk to the tuned VLM, without exemplar",
@@ -99,7 +100,11 @@ def _talk(desk: Desk, image: gr.Image) -> gr.Textbox:
         turns = [*turns, {"role": "user", "content": escape(message)}]
         plain = [{"role": turn["role"], "content": unescape(_text(turn["content"]))} for turn in turns]
         plain = [{**turn, "content": "" if turn["content"] == NO_ANSWER else turn["content"]} for turn in plain]
-        return [*turns, {"role": "assistant", "content": escape(desk.reply(shown, plain) or NO_ANSWER)}], ""
+        try:
+            answer = desk.reply(shown, plain) or NO_ANSWER
+        except VitaskError as error:
+            raise gr.Error(escape(str(error))) from error
+        return [*turns, {"role": "assistant", "content": escape(answer)}], ""
 
     asked.submit(said, [image, asked, talk], [talk, asked])
     image.change(list, None, talk, show_progress="hidden")

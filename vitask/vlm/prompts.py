@@ -93,6 +93,15 @@ class Prompter:
         """Return a word of a text that stands for an image in this VLM's prompts, so that no text may hold it."""
         return next((word for word in self._image_words if word in text), None)
 
+    def require_plain(self, instruction: str) -> None:
+        """Check that an instruction holds no such word.
+
+        Raises:
+            UsageError: it does.
+        """
+        if word := self.image_word(instruction):
+            raise UsageError(f"instruction: {shown_image_word(instruction, word)}")
+
     def prompt(self, image: Image, instruction: str) -> Prompt:
         """Tokenise one image and instruction.
 
@@ -147,8 +156,7 @@ class Prompter:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     def _render(self, instruction: str) -> tuple[str, tuple[int, ...]]:
-        if word := self.image_word(instruction):
-            raise UsageError(f"instruction: {shown_image_word(instruction, word)}")
+        self.require_plain(instruction)
         user = _message("user", [{"type": "image"}, {"type": "text", "text": instruction}])
         text = self.processor.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
         turn = self.processor.apply_chat_template([user], add_generation_prompt=False, tokenize=False)
