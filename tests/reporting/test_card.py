@@ -27,7 +27,9 @@ def make(**changes) -> Card:
         "base": "OpenGVLab/InternVL2_5-2B-MPO-hf",
         "base_on_hub": True,
         "data": {"name": "x: y <b>", "fingerprint": "abc", "notes": {"a_b": "c*d*"}, "counts": {"train": 3}},
-        "sets": [{"name": "<s>", "labels": labels, "multi_label": False, "instruction": "Say ```\n# this"}],
+        "sets": [
+            {"name": "<s>", "labels": labels, "multi_label": False, "instruction": "Say ```\n# this", "answers": labels}
+        ],
         "metrics": [],
         "config": asdict(config),
         "weights": term_weights(config),
@@ -37,6 +39,14 @@ def make(**changes) -> Card:
         "versions": {"torch": "2", "wandb": None},
     }
     return Card(**{**values, **changes})
+
+
+def labelled(name: str, *, multi_label: bool) -> dict:
+    """An entry of `labels.json`: two labels, and where an image may have several, three of their four sets."""
+    sets = [["x"], ["y"], *([["x", "y"]] if multi_label else [])]
+    answers = [{"text": ", ".join(each), "labels": each, "tokens": [1]} for each in sets]
+    words = {"name": name, "instruction": f"Say {name}"}
+    return {**words, "labels": ["x", "y"], "multi_label": multi_label, "answers": answers}
 
 
 def seen(text: str) -> str:
@@ -95,11 +105,32 @@ def test_the_front_matter_is_yaml_whatever_the_names():
 def test_several_data_sets_have_a_row_and_an_instruction_each():
     one = {"accuracy": 0.5, "samples": 2}
     metrics = {"mode": "off", "split": "test", **one, "sets": {"a": one, "b|c": {**one, "accuracy": 1.0}}}
-    sets = [{"name": n, "labels": ["x", "y"], "multi_label": n == "a", "instruction": f"Say {n}"} for n in ("a", "b|c")]
+    sets = [labelled("a", multi_label=True), labelled("b|c", multi_label=False)]
     text = model_card(make(metrics=[metrics], sets=sets))
     assert "| test, without exemplar: b\\|c " in text
-    assert "### a\n\nLabels (any number of them an image): x, y." in text
+    assert "give an image one of 3 sets of the 2 labels of a or one of 2 labels of b|c:" in text
+    assert "### a\n\nLabels (an image is given one of 3 sets of them, " in text
+    assert "### b|c\n\nLabels: x, y." in text
+    assert "- a: It always gives one of the sets of labels that occur in training" in text
+    assert "- b|c: It always gives one of its labels" in text
     assert fenced("Say b|c") in text
+
+
+def test_a_run_of_several_labels_an_image_is_said_to_give_sets_that_it_learned():
+    text = model_card(make(sets=[labelled("a", multi_label=True)]))
+    assert "tuned to give an image one of 3 sets of the 2 labels of a:" in text
+    assert "\n- It always gives one of the sets of labels that occur in training" in text
+    assert "The probability of a label is that of all sets that hold it" in text
+    for untrue in ("any number of them", "one of 2 labels", "one of its labels", "compare the labels"):
+        assert untrue not in text
+
+
+def test_a_linear_head_is_said_to_give_every_label_above_one_half():
+    config = asdict(compose_config("train", ["stage=head"]))
+    text = model_card(make(kind="bundle", sets=[labelled("a", multi_label=True)], config=config))
+    assert "tuned to give an image any number of 2 labels of a:" in text
+    assert "Labels (any number of them an image): x, y." in text
+    assert "every label whose probability is above one half" in text
 
 
 def test_a_base_model_on_no_hub_is_not_claimed_to_be_on_one(tmp_path, monkeypatch):

@@ -7,6 +7,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+
+import vitask
+from vitask.export import plain
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +61,43 @@ def test_every_term_trains_and_the_label_sets_are_scored(chest, cli, tmp_path, l
     metrics = json.loads((run / "eval/test-off/metrics.json").read_text())
     assert metrics["samples"] == 14
     assert 0 <= metrics["macro_f1"] <= 1
+
+
+def test_the_code_of_a_card_gives_the_likeliest_set_and_the_probability_of_each_label(monkeypatch):
+    """The likeliest set leaves out the likeliest label."""
+    sets = {0.4: ["a"], 0.3: ["b", "c"], 0.2: ["b"], 0.1: []}
+    answers = [{"labels": labels, "tokens": [probability]} for probability, labels in sets.items()]
+    question = {"instruction": "Say it", "labels": ["a", "b", "c"], "answers": answers}
+    monkeypatch.setattr(plain, "read_prompt", lambda *arguments: None)
+    monkeypatch.setattr(plain, "token_log_likelihoods", lambda model, prompt, tokens: torch.tensor(tokens).log())
+    labels, probabilities = plain.answer_in_labels(None, None, question, None)
+    assert labels == ["a"]
+    assert probabilities == pytest.approx({"a": 0.4, "b": 0.5, "c": 0.3})
+
+
+@pytest.mark.slow
+def test_predict_and_an_exported_model_give_the_set_that_python_is_told(chest, cli, tmp_path):
+    data = ["data=medmnist", "data.name=chestmnist", f"data.root={chest}", f"cache={tmp_path}/cache"]
+    options = ["optim.epochs=1", "launch.device=cpu", f"out={tmp_path}/runs"]
+    assert cli("train", "stage=vanilla", *data, *options).code == 0
+    (run,) = (tmp_path / "runs/chestmnist").glob("vanilla-*")
+    rng = np.random.default_rng(1)
+    images = [Image.fromarray(rng.integers(256, size=(28, 28), dtype=np.uint8)).convert("RGB") for _ in range(4)]
+    for number, image in enumerate(images):
+        image.save(tmp_path / f"{number}.png")
+    wanted = vitask.Classifier.from_pretrained(run, "cpu").predict(images)
+    lines = cli("predict", f"run={run}", *(tmp_path / f"{number}.png" for number in range(4))).out.splitlines()
+    assert all(f".png: {one.label} (" in line for line, one in zip(lines[-4:], wanted, strict=True))
+    ended = cli("export", f"run={run}", f"out={tmp_path}/merged", "samples=2")
+    assert ended.code == 0, ended
+    (question,) = json.loads((tmp_path / "merged/labels.json").read_text())["sets"]
+    model, processor = plain.load_merged(tmp_path / "merged")
+    for image, one in zip(images, wanted, strict=True):
+        labels, probabilities = plain.answer_in_labels(model, processor, question, image)
+        assert (tuple(labels), probabilities) == (one.labels, pytest.approx(one.probabilities, abs=1e-5))
+    card = (tmp_path / "merged/README.md").read_text()
+    assert f"give an image one of {len(question['answers'])} sets of the 14 labels of chestmnist" in card
+    assert "print(answer_in_labels(model, processor, question, image))" in card
 
 
 @pytest.mark.slow

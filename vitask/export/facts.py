@@ -121,8 +121,8 @@ def usage(
     if request.to == "adapter":
         load, call = plain.load_adapter, _adapter_call(config)
     functions = [load, plain.read_prompt]
-    functions += [plain.answer_in_words] if in_words else [plain.token_log_likelihoods, plain.label_probabilities]
-    ask = "label_probabilities(model, processor, question, image)"
+    functions += [plain.answer_in_words] if in_words else [plain.token_log_likelihoods, plain.answer_in_labels]
+    ask = "answer_in_labels(model, processor, question, image)"
     return PLAIN.format(
         imports=(ANSWERED if in_words else SCORED).format(PEFT[request.to]),
         more="" if request.to == "merged" or config.lora.quantize == "none" else ", BitsAndBytesConfig",

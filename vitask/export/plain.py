@@ -46,15 +46,19 @@ def token_log_likelihoods(model, prompt, response):
     return logits.log_softmax(-1).gather(1, tokens.T)[:, 0]
 
 
-def label_probabilities(model, processor, question, image):
-    """Return the probability of each label: the likelihood of every answer, a forward pass each, normalised."""
+def answer_in_labels(model, processor, question, image):
+    """Return the labels of the likeliest answer, and the probability of each label.
+
+    Answers have likelihoods, a forward pass each, which are normalised; a label has those of all answers that hold it.
+    """
     prompt = read_prompt(model, processor, question, image, question["instruction"])
-    scores = [token_log_likelihoods(model, prompt, answer["tokens"]).sum() for answer in question["answers"]]
+    answers = question["answers"]
+    scores = torch.stack([token_log_likelihoods(model, prompt, answer["tokens"]).sum() for answer in answers])
     found = dict.fromkeys(question["labels"], 0.0)
-    for answer, probability in zip(question["answers"], torch.stack(scores).softmax(0).tolist(), strict=True):
+    for answer, probability in zip(answers, scores.softmax(0).tolist(), strict=True):
         for label in answer["labels"]:
             found[label] += probability
-    return found
+    return answers[scores.argmax()]["labels"], found
 
 
 def answer_in_words(model, processor, question, image, instruction):

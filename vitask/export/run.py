@@ -188,7 +188,7 @@ def _said(predictor: VLMPredictor, samples: Samples, ways: Sequence[bool]) -> Sa
 
 
 def _plain_answers(model: Any, processor: Any, question: Mapping[str, Any], images: Sequence[Any]) -> Tensor:
-    rows = [plain.label_probabilities(model, processor, question, image) for image in images]
+    rows = [plain.answer_in_labels(model, processor, question, image)[1] for image in images]
     return torch.tensor([[row[label] for label in question["labels"]] for row in rows], dtype=torch.float64)
 
 

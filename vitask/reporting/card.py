@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vitask.reporting.choices import Choice, choice_of
 from vitask.reporting.deviations import deviations, open_choices
 from vitask.reporting.study import estimate, figure_of
 from vitask.reporting.table import markdown
@@ -65,6 +66,10 @@ class Card:
         """Whether the model answers in words and knows no labels."""
         return not any(each["labels"] for each in self.sets)
 
+    def choice(self, labels: Mapping[str, Any]) -> Choice:
+        """How it answers on one of its `sets`."""
+        return choice_of(labels, self.config["stage"]["name"])
+
     @property
     def figures(self) -> Mapping[str, str]:
         """The columns of its results."""
@@ -86,7 +91,7 @@ def model_card(card: Card) -> str:
         fenced(card.usage, "python"),
         *card.notes,
         "## Instructions" if card.in_words else "## Labels and instruction",
-        *(_asked(card) if card.in_words else _questions(card.sets)),
+        *(_asked(card) if card.in_words else _questions(card)),
         "## Data",
         *_data(card.data, "Questions" if card.in_words else "Images"),
         "## Results",
@@ -169,8 +174,7 @@ def _front_matter(card: Card) -> str:
 def _summary(card: Card) -> Iterator[str]:
     adapted = card.config["lora"]["tune"] == "adapter"
     form = KINDS[card.kind][2] if adapted or card.kind == "bundle" else "a checkpoint that was tuned as a whole"
-    chosen = " or ".join(f"{len(each['labels'])} labels of {escaped(each['name'])}" for each in card.sets)
-    able = f"give an image one of {chosen}"
+    able = "give an image " + " or ".join(_filled(card.choice(each).able, each) for each in card.sets)
     if card.in_words:
         able = f"answer in words what it is asked about an image, on {escaped(card.sets[0]['name'])}"
     yield (
@@ -181,14 +185,19 @@ def _summary(card: Card) -> Iterator[str]:
     yield f"Before it was written it was {card.checked}."
 
 
-def _questions(sets: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for each in sets:
-        if len(sets) > 1:
+def _questions(card: Card) -> Iterator[str]:
+    for each in card.sets:
+        if len(card.sets) > 1:
             yield f"### {escaped(each['name'])}"
-        several = " (any number of them an image)" if each["multi_label"] else ""
-        yield f"Labels{several}: {', '.join(map(escaped, each['labels']))}."
+        yield f"{_filled(card.choice(each).listed, each)}: {', '.join(map(escaped, each['labels']))}."
         yield "The instruction, word for word:"
         yield fenced(each["instruction"])
+
+
+def _filled(words: str, labels: Mapping[str, Any]) -> str:
+    """Fill in what the words of a `Choice` leave open."""
+    numbers = {key: len(labels[key]) for key in ("labels", "answers")}
+    return words.format(**numbers, name=escaped(labels["name"]))
 
 
 def _asked(card: Card) -> Iterator[str]:
@@ -241,10 +250,19 @@ def _limits(card: Card) -> Iterator[str]:
         yield "It always answers; nothing in an answer says whether it is right."
         yield "What it was not asked in tuning it may answer in the manner of what it was asked."
     else:
-        yield "It always gives one of its labels, also to an image that none of them fits."
-        yield "Its probabilities compare the labels with each other; nothing makes sure that they are well calibrated."
+        yield from _label_limits(card)
     yield "Other cameras, places and groups of people than those of the data were not looked at."
     yield "It is no medical device, and was not examined for decisions about people."
+
+
+def _label_limits(card: Card) -> Iterator[str]:
+    """Yield what is said of answers and probabilities, by data sets where they are answered in several ways."""
+    names: dict[Choice, list[str]] = {}
+    for each in card.sets:
+        names.setdefault(card.choice(each), []).append(escaped(each["name"]))
+    for choice, those in names.items():
+        where = f"{', '.join(those)}: " if len(names) > 1 else ""
+        yield from (where + sentence for sentence in choice.limits)
 
 
 def _bullets(sentences: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from transformers import AutoProcessor
 
 from vitask.evaluation.closed_set import answer_images
 from vitask.export.check import require_changed, target_digests
-from vitask.export.plain import label_probabilities, load_merged
+from vitask.export.plain import answer_in_labels, load_merged
 from vitask.export.write import describe_labels, write_merged
 from vitask.vlm.prompts import Prompter, PromptTable
 
@@ -51,6 +51,8 @@ def test_a_merged_model_gives_the_same_label_probabilities(species, tmp_path):
     write_merged(SimpleNamespace(vlm=SimpleNamespace(image_options=options)), tuned, tmp_path / "merged")
     model, processor = load_merged(tmp_path / "merged", dtype="auto")
     assert require_changed(before, model) == len(before) > 0
-    rows = [list(label_probabilities(model, processor, question, image).values()) for image in images]
+    found = [answer_in_labels(model, processor, question, image) for image in images]
+    rows = [list(probabilities.values()) for _, probabilities in found]
+    assert [labels for labels, _ in found] == [[LABELS[best]] for best in expected.argmax(-1).tolist()]
     assert torch.allclose(torch.tensor(rows, dtype=torch.float64), expected, atol=1e-5)
     assert expected.std() > 1e-3
