@@ -36,6 +36,10 @@ class Collator:
 class VITaskSFTTrainer(SFTTrainer):
     """Tunes with and without exemplar, teaches one by the other, and tells the image from another one."""
 
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = False  # the loss is a mean of its batch: divide it when batches accumulate
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return L_Van + L_EP + RDA + CRT of a batch."""
         every, exemplars = inputs.pop("labels"), inputs.pop("exemplars")

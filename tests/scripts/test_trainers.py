@@ -85,3 +85,21 @@ def test_sft_trainer_of_trl(example):
     assert len(losses) == 2
     assert losses[1] < losses[0]
     assert only_lora_and_connector_moved(trainer.model)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("transformers_trainer", "TrainingArguments"), ("trl_sft", "SFTConfig")]
+)
+def test_accumulation_changes_neither_loss_nor_gradient(example, name, settings, monkeypatch):
+    pytest.importorskip("trl" if name == "trl_sft" else "transformers", reason="trl is not installed (vitask[trl])")
+    module = example(name)
+    make = getattr(module, settings)
+
+    def first_step(batch: int, accumulate: int) -> list[float]:
+        sizes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulate, "logging_steps": 1}
+        monkeypatch.setattr(module, settings, lambda **given: make(**{**given, **sizes}))
+        torch.manual_seed(0)
+        log = module.main(batch * accumulate, steps=1).state.log_history[0]
+        return [log["loss"], log["grad_norm"]]
+
+    assert first_step(2, 4) == pytest.approx(first_step(8, 1), rel=1e-2), "other negatives, but no other scale"
