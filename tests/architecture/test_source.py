@@ -80,6 +80,14 @@ def test_the_package_list_names_every_package():
     assert listed == sorted([*setuptools.find_packages(str(ROOT), include=["vitask", "vitask.*"]), "vitask.configs"])
 
 
+def test_extras_agree_with_one_another_and_the_suite_has_all_of_them():
+    known = project()["project"]
+    extras = known["optional-dependencies"]
+    assert {"wandb", "trl", "tensorboard", "qlora", "ui", "excel"} <= set(extras)
+    wanted = {line for name, lines in extras.items() if name != "dev" for line in lines}
+    assert wanted <= {*known["dependencies"], *extras["dev"]}
+
+
 def test_every_folder_with_source_is_a_package():
     folders = {path.parent for path in PACKAGE.rglob("*.py")}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []

@@ -79,7 +79,7 @@ def test_lightning(example):
 
 
 def test_sft_trainer_of_trl(example):
-    pytest.importorskip("trl", reason="trl is not installed (vitask[examples])")
+    pytest.importorskip("trl", reason="trl is not installed (vitask[trl])")
     trainer = example("trl_sft").main(SAMPLES, steps=8)
     losses = [each["loss"] for each in trainer.state.log_history if "loss" in each]
     assert len(losses) == 2
