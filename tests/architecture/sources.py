@@ -45,9 +45,9 @@ def _imports(node: ast.AST, path: Path, when: str) -> Iterator[Import]:
         if isinstance(child, ast.Import):
             yield from (Import(file, alias.name, when) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
-            assert child.level == 0, f"{file}: a relative import; write it out"
-            yield Import(file, child.module, when)
-            if child.module == "vitask":
+            module = _module(child, path)
+            yield Import(file, module, when)
+            if module == "vitask":
                 yield from (Import(file, f"vitask.{alias.name}", when) for alias in child.names)
         elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield from _imports(child, path, "late")
@@ -55,6 +55,15 @@ def _imports(node: ast.AST, path: Path, when: str) -> Iterator[Import]:
             yield from _imports(child, path, "typing")
         else:
             yield from _imports(child, path, when)
+
+
+def _module(node: ast.ImportFrom, path: Path) -> str:
+    """The module that is imported from, written out; relative in the losses alone, which may be copied as a folder."""
+    if node.level == 0:
+        return node.module
+    room, *inside = path.relative_to(PACKAGE).parts
+    assert (room, len(inside), node.level) == ("losses", 1, 1), f"{path}: a relative import; write it out"
+    return f"vitask.{room}.{node.module}"
 
 
 def project() -> dict:

@@ -25,6 +25,7 @@ EXAMPLES = {
 
 def defined(path: str, **names) -> dict:
     """What the example of a file defines."""
+    names["__package__"] = path.rpartition("/")[0].replace("/", ".")
     exec(compile(EXAMPLES[path], path, "exec"), names)
     return names
 

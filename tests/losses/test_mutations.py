@@ -144,6 +144,7 @@ def rebuild(broken: str = "", old: str = "", new: str = "") -> SimpleNamespace:
                 assert old in source, f"{short}.py no longer holds {old!r}: update the mutant"
                 source = source.replace(old, new)
             module = ModuleType(name)
+            module.__package__ = "vitask.losses"
             sys.modules[name] = module
             exec(compile(source, f"<mutant of {short}>", "exec"), vars(module))
             public |= vars(module)

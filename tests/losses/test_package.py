@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import pkgutil
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,9 +28,23 @@ def test_importing_the_losses_loads_torch_and_nothing_heavy():
 def test_imports_are_the_standard_library_torch_and_this_room(name):
     tree = ast.parse(Path(importlib.import_module(name).__file__).read_text())
     found = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    found |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    found |= {"." * n.level + n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     outside = {m for m in found if m.split(".")[0] not in sys.stdlib_module_names | {"torch"}}
-    assert all(m.startswith("vitask.losses") for m in outside)
+    assert all(m.startswith(".") and not m.startswith("..") for m in outside)
+
+
+def test_the_folder_works_under_any_name(tmp_path):
+    shutil.copytree(Path(vitask.losses.__file__).parent, tmp_path / "borrowed")
+    program = f"""
+import sys
+sys.modules["vitask"] = None  # cannot be imported
+import borrowed, torch
+labels = torch.tensor([[3, 7, -100]])
+print(borrowed.VanillaLoss()(torch.zeros(1, 3, 8), labels).isclose(torch.tensor(8.0).log()).item())
+print([m for m in {HEAVY} if m in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert run.stdout.split() == ["True", "[]"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -14,14 +14,14 @@ Needs torch and nothing else.
 
 from __future__ import annotations
 
-from vitask.losses.branching import BranchingMask, branching_mask
-from vitask.losses.closed_set import closed_set_positions, label_log_odds
-from vitask.losses.crt import TOKENS, CRTLoss, crt_loss, crt_positions
-from vitask.losses.csa import CSALoss, csa_loss
-from vitask.losses.image_ranking import ImageRankingLoss, image_ranking_loss, image_ranking_positions
-from vitask.losses.ranking import RankingLoss, ranking_loss
-from vitask.losses.rda import DIRECTIONS, MASKS, RDALoss, rda_loss
-from vitask.losses.response import (
+from .branching import BranchingMask, branching_mask
+from .closed_set import closed_set_positions, label_log_odds
+from .crt import TOKENS, CRTLoss, crt_loss, crt_positions
+from .csa import CSALoss, csa_loss
+from .image_ranking import ImageRankingLoss, image_ranking_loss, image_ranking_positions
+from .ranking import RankingLoss, ranking_loss
+from .rda import DIRECTIONS, MASKS, RDALoss, rda_loss
+from .response import (
     IGNORE_INDEX,
     REDUCTIONS,
     count_valid,
@@ -30,8 +30,8 @@ from vitask.losses.response import (
     select_response,
     shift_response,
 )
-from vitask.losses.smoothing import smoothed_label_logits
-from vitask.losses.vanilla import VanillaLoss, vanilla_loss
+from .smoothing import smoothed_label_logits
+from .vanilla import VanillaLoss, vanilla_loss
 
 __all__ = [
     "DIRECTIONS",

@@ -9,8 +9,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from vitask.losses._inputs import check_labels
-from vitask.losses.response import IGNORE_INDEX
+from ._inputs import check_labels
+from .response import IGNORE_INDEX
 
 
 class BranchingMask:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitask.losses._inputs import at_least_float32, check_bool, check_candidates, check_floating, check_positive
+from ._inputs import at_least_float32, check_bool, check_candidates, check_floating, check_positive
 
 
 def closed_set_positions(candidates: Tensor, *, membership: Tensor | None = None, mask: Tensor | None = None) -> Tensor:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vitask.losses._inputs import check_aligned, check_bool, check_choice, counted_logits, token_nll
-from vitask.losses.branching import BranchingMask, branching_mask
-from vitask.losses.response import IGNORE_INDEX, REDUCTIONS, masked_mean
+from ._inputs import check_aligned, check_bool, check_choice, counted_logits, token_nll
+from .branching import BranchingMask, branching_mask
+from .response import IGNORE_INDEX, REDUCTIONS, masked_mean
 
 TOKENS = ("all", "branching")
 

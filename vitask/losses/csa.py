@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vitask.losses._divergence import kl_divergence
-from vitask.losses._inputs import (
+from ._divergence import kl_divergence
+from ._inputs import (
     at_least_float32,
     check_by_label,
     check_candidates,
@@ -15,8 +15,8 @@ from vitask.losses._inputs import (
     check_positive,
     counted_logits,
 )
-from vitask.losses.closed_set import closed_set_positions, label_log_odds
-from vitask.losses.response import masked_mean
+from .closed_set import closed_set_positions, label_log_odds
+from .response import masked_mean
 
 
 def csa_loss(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vitask.losses._inputs import (
+from ._inputs import (
     at_least_float32,
     check_bool,
     check_candidates,
@@ -13,7 +13,7 @@ from vitask.losses._inputs import (
     check_labels,
     check_positive,
 )
-from vitask.losses.response import masked_mean
+from .response import masked_mean
 
 
 def image_ranking_positions(candidates: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:

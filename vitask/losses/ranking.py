@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vitask.losses._inputs import (
+from ._inputs import (
     check_by_label,
     check_candidates,
     check_floating,
@@ -14,8 +14,8 @@ from vitask.losses._inputs import (
     counted_logits,
     token_nll,
 )
-from vitask.losses.closed_set import closed_set_positions, label_log_odds
-from vitask.losses.response import masked_mean
+from .closed_set import closed_set_positions, label_log_odds
+from .response import masked_mean
 
 
 def ranking_loss(

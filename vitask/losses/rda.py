@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vitask.losses._divergence import kl_divergence
-from vitask.losses._inputs import check_aligned, check_choice, check_positive, counted_logits
-from vitask.losses.response import IGNORE_INDEX, REDUCTIONS, masked_mean
+from ._divergence import kl_divergence
+from ._inputs import check_aligned, check_choice, check_positive, counted_logits
+from .response import IGNORE_INDEX, REDUCTIONS, masked_mean
 
 DIRECTIONS = ("student_first", "teacher_first")
 MASKS = ("none", "teacher_right")

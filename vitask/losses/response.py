@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitask.losses._inputs import at_least_float32, check_bool, check_choice, check_labels
+from ._inputs import at_least_float32, check_bool, check_choice, check_labels
 
 IGNORE_INDEX = -100
 REDUCTIONS = ("token", "sequence")

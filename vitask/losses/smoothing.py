@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitask.losses._inputs import check_labels
+from ._inputs import check_labels
 
 
 def smoothed_label_logits(

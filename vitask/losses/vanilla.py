@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vitask.losses._inputs import check_aligned, check_choice, counted_logits, token_nll
-from vitask.losses.response import IGNORE_INDEX, REDUCTIONS, masked_mean
+from ._inputs import check_aligned, check_choice, counted_logits, token_nll
+from .response import IGNORE_INDEX, REDUCTIONS, masked_mean
 
 
 def vanilla_loss(
