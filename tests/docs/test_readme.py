@@ -14,6 +14,7 @@ from tests.conftest import Pipeline, call
 from vitask.config.compose import check_override, compose_config
 from vitask.config.grid import compose_grid
 from vitask.errors import UsageError
+from vitask.runs.train import planned_stages
 
 from .commands import ROOT, blocks, commands, options, spans
 
@@ -151,6 +152,13 @@ def test_a_command_composes(words):
         return
     verb, *rest = words[1:]
     compose(verb, tuple(word for word in rest if word != "..."))
+
+
+@pytest.mark.parametrize("words", of({"train"}))
+def test_a_training_command_is_not_refused_before_its_data_are_read(words):
+    if "lora=qlora" in words:
+        pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed (vitask[qlora])")
+    assert planned_stages(compose_config("train", filled(words[2:])))
 
 
 def test_the_scripts_are_there():
