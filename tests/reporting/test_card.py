@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from vitask.config.compose import compose_config
-from vitask.export.facts import on_hub
+from vitask.export.portable import on_hub
 from vitask.reporting.card import Card, escaped, fenced, model_card
 from vitask.runs.identity import term_weights
 

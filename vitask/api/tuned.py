@@ -40,7 +40,13 @@ class Tuned:
         self._turn = Lock()
 
     @classmethod
-    def from_pretrained(cls: type[Answering], folder: str | os.PathLike[str], device: str = "auto") -> Answering:
+    def from_pretrained(
+        cls: type[Answering],
+        folder: str | os.PathLike[str],
+        device: str = "auto",
+        *,
+        base: str | os.PathLike[str] | None = None,
+    ) -> Answering:
         """Load a run folder, or a bundle that `vitask export to=bundle` wrote.
 
         Without its TSM or connector a run still loads; then it answers with `exemplar=False` alone.
@@ -48,9 +54,10 @@ class Tuned:
         Args:
             folder: of the run or the bundle.
             device: `"auto"` (the GPU if there is one), `"cpu"`, or another device of torch.
+            base: the folder of the base model, where that is not where it was in training.
 
         Raises:
-            UsageError: there is no run, the device is unknown, or the run answers in another way.
+            UsageError: there is no run or no base model, the device is unknown, or the run answers in another way.
             VitaskError: the run is not finished, or a file is missing or damaged.
         """
         from vitask.config.schema import PredictConfig
@@ -59,7 +66,7 @@ class Tuned:
         from vitask.runs.tuned import finished_run, require_head
 
         _check_device(device)
-        run, config = finished_run(os.fspath(folder))
+        run, config = finished_run(os.fspath(folder), None if base is None else os.fspath(base))
         require_head(run, config)
         cls._check(run, config)
         title, reason = f"{config.stage.name} on {data_name(config)}", None

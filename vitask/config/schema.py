@@ -212,6 +212,7 @@ class EvaluateConfig:
     """One evaluation of a finished run."""
 
     run: str = MISSING
+    base: Optional[str] = None  # noqa: UP045
     split: str = one_of("train", "val", "test")
     exemplar: str = one_of("on", "off", "both")
     data: Optional[str] = MISSING  # noqa: UP045
@@ -235,6 +236,7 @@ class PredictConfig:
     """Answers for single images."""
 
     run: str = MISSING
+    base: Optional[str] = None  # noqa: UP045
     exemplar: str = one_of("on", "off")
     exemplar_table: Optional[str] = MISSING  # noqa: UP045
     set: Optional[str] = MISSING  # noqa: UP045
@@ -248,6 +250,7 @@ class DemoUIConfig:
     """A page to try a finished run."""
 
     run: str = MISSING
+    base: Optional[str] = None  # noqa: UP045
     examples: int = within(0, 64)
     host: str = MISSING
     port: Optional[int] = within(1, 65535)  # noqa: UP045
@@ -259,6 +262,7 @@ class ExportConfig:
     """One export of a finished run."""
 
     run: str = MISSING
+    base: Optional[str] = None  # noqa: UP045
     to: str = one_of("adapter", "merged", "bundle")
     out: Optional[str] = MISSING  # noqa: UP045
     samples: int = within(1)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitask.export import plain
+from vitask.export.portable import local_base, on_hub, portable
 from vitask.export.write import BASE
-from vitask.reporting.card import HUB_NAME, Card
+from vitask.reporting.card import Card, escaped
 from vitask.reporting.open_ended import flattened, is_open
 from vitask.runs.folder import read_json
 from vitask.runs.identity import data_name, is_open_ended, needs_exemplar, term_weights
@@ -36,7 +37,7 @@ import json
 
 
 {folder}
-with open(f"{{folder}}/labels.json", encoding="utf-8") as file:
+{base}with open(f"{{folder}}/labels.json", encoding="utf-8") as file:
     question = json.load(file)["sets"][0]{which}
 model, processor = {call}
 image = ImageOps.exif_transpose(Image.open("image.png")).convert("RGB")
@@ -46,14 +47,14 @@ BUNDLE = """\
 import vitask
 
 {folder}
-classifier = vitask.Classifier.from_pretrained(folder)
+{base}classifier = vitask.Classifier.from_pretrained(folder{given})
 print(classifier.predict(["image.png"]{which}))
 """
 BUNDLE_IN_WORDS = """\
 import vitask
 
 {folder}
-answerer = vitask.Answerer.from_pretrained(folder)
+{base}answerer = vitask.Answerer.from_pretrained(folder{given})
 print(*answerer.ask(["image.png"], {instruction}))
 """
 
@@ -73,7 +74,7 @@ def gather(
     """
     environment = run.environment()
     base = base_name(config)
-    settings = asdict(config)
+    settings = asdict(portable(config))
     settings["data"]["name"], settings["vlm"]["path"] = data_name(config), base
     modes = ("off", "on") if request.to == "bundle" else ("off",)
     metrics = [read_json(path) for mode in modes if (path := _metrics(run, mode)).is_file()]
@@ -113,10 +114,13 @@ def usage(
         folder = f'from huggingface_hub import snapshot_download\n\nfolder = snapshot_download("{request.push}")'
     names = ", ".join(each["name"] for each in sets)
     which = f"  # one of {json.dumps(names)}" if len(sets) > 1 else ""
-    if request.to == "bundle" and in_words:
-        return BUNDLE_IN_WORDS.format(folder=folder, instruction=json.dumps(instruction))
+    local = local_base(config) if request.to != "merged" else None
+    base = f"base = {json.dumps(local)}  # the folder of the base model\n" if local else ""
     if request.to == "bundle":
-        return BUNDLE.format(folder=folder, which=f", set={json.dumps(sets[0]['name'])}" if which else "")
+        form = BUNDLE_IN_WORDS if in_words else BUNDLE
+        chosen = f", set={json.dumps(sets[0]['name'])}" if which else ""
+        given = ", base=base" if local else ""
+        return form.format(folder=folder, base=base, given=given, instruction=json.dumps(instruction), which=chosen)
     load, call = plain.load_merged, 'load_merged(folder, dtype="auto")'
     if request.to == "adapter":
         load, call = plain.load_adapter, _adapter_call(config)
@@ -129,13 +133,14 @@ def usage(
         functions="\n\n\n".join(inspect.getsource(function).strip() for function in functions),
         ask=f"answer_in_words(model, processor, question, image, {json.dumps(instruction)})" if in_words else ask,
         folder=folder,
+        base=base,
         which=which,
         call=call,
     )
 
 
 def adapter_base(config: Config, folder: Path) -> tuple[str, dict[str, Any]]:
-    """Return where the base model of an adapter is, and how it is loaded."""
+    """Return where the base model of an adapter is on this machine, and how it is loaded."""
     options: dict[str, Any] = {"dtype": config.vlm.dtype}
     if config.vlm.revision:
         options["revision"] = config.vlm.revision
@@ -144,22 +149,16 @@ def adapter_base(config: Config, folder: Path) -> tuple[str, dict[str, Any]]:
     return (str(folder / BASE) if config.vlm.path == TINY else config.vlm.path), options
 
 
-def on_hub(config: Config) -> bool:
-    """Say whether the base model goes by a name on the hub."""
-    path = config.vlm.path
-    return HUB_NAME.fullmatch(path) is not None and not Path(path).expanduser().exists()
-
-
 def base_name(config: Config) -> str:
     """Name the base model: by its name on the hub, by that of its folder, or as the embedded one."""
     if config.vlm.path == TINY:
         return "the tiny InternVL embedded in vitask"
-    return config.vlm.path if on_hub(config) else Path(config.vlm.path).resolve().name
+    return local_base(config) or config.vlm.path
 
 
 def _adapter_call(config: Config) -> str:
-    base, options = adapter_base(config, Path())
-    name = f'f"{{folder}}/{BASE}"' if config.vlm.path == TINY else json.dumps(base)
+    path, options = adapter_base(config, Path())
+    name = f'f"{{folder}}/{BASE}"' if config.vlm.path == TINY else "base" if local_base(config) else json.dumps(path)
     words = "".join(f", {key}={_code(value)}" for key, value in options.items())
     return f"load_adapter(folder, {name}{words})"
 
@@ -179,10 +178,8 @@ def _instruction(sets: list[dict[str, Any]], metrics: list[dict[str, Any]]) -> s
 
 
 def _notes(request: ExportConfig, config: Config) -> list[str]:
-    if request.to == "bundle" and config.exemplar.table is not None and needs_exemplar(config):
-        return ["Its exemplars stand in a table of vectors that is no part of it, and it knows those alone."]
     if request.to != "merged":
-        return []
+        return [*_base_notes(config), *(_table_notes(config) if request.to == "bundle" else [])]
     options = json.dumps(config.vlm.image_options)
     how = "in the words that it was tuned on" if is_open_ended(config) else "with the instruction below"
     more = "" if is_open_ended(config) else "; a free answer need not be a label"
@@ -191,6 +188,17 @@ def _notes(request: ExportConfig, config: Config) -> list[str]:
         "A server that loads checkpoints of this family takes it as it is, for one `vllm serve "
         f"FOLDER{given}` (not run by us). Ask it {how}{more}."
     ]
+
+
+def _base_notes(config: Config) -> list[str]:
+    name = local_base(config)
+    return [f"The base model, {escaped(name)}, is no part of it: `base` says where its folder is."] if name else []
+
+
+def _table_notes(config: Config) -> list[str]:
+    if config.exemplar.table is None or not needs_exemplar(config):
+        return []
+    return ["Its exemplars stand in a table of vectors that is no part of it, and it knows those alone."]
 
 
 def _metrics(run: RunFolder, mode: str) -> Path:

@@ -15,6 +15,7 @@ from vitask.errors import UsageError, VitaskError
 from vitask.export import plain
 from vitask.export.check import Said, Verdict, compare, require_changed, target_digests
 from vitask.export.facts import adapter_base, gather
+from vitask.export.portable import located
 from vitask.export.push import check_push, push
 from vitask.export.samples import Samples, draw_samples
 from vitask.export.words import say_in_words, say_plainly
@@ -54,7 +55,7 @@ def export(request: ExportConfig) -> Path:
             uploaded.
         VitaskError: the run is not finished or damaged, or the export does not say what the run says.
     """
-    run, config = finished_run(request.run)
+    run, config = finished_run(request.run, request.base)
     _require_form(request, config)
     target = _target(request, run)
     if request.push is not None:
@@ -148,10 +149,11 @@ def _export_bundle(
     write_labels(folder, labels)
     write_bundle(run, config, folder)
     del predictor
-    written = _open(replace(request, run=str(folder)), RunFolder(folder), RunFolder(folder).config(), exemplar)
+    bundle = RunFolder(folder)
+    written = _open(replace(request, run=str(folder)), bundle, located(bundle.config(), config), exemplar)
     after = _said(written, samples, ways)
     dtype = _rounding(config, written.tuned.vlm.base.dtype)
-    weights = require_changed(digests, merge(_plain_layers(RunFolder(folder), config, written.tuned).vlm.vlm))
+    weights = require_changed(digests, merge(_plain_layers(bundle, config, written.tuned).vlm.vlm))
     return labels, compare(before, after, dtype, samples, said, weights)
 
 

@@ -5,25 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitask.config.compose import compose_config
 from vitask.errors import VitaskError
+from vitask.export.portable import local_base, portable
 from vitask.runs.folder import ENVIRONMENT, LABELS, SUMMARY, RunFolder, read_json, write_config, write_json
 from vitask.runs.identity import exemplar_from_tsm, with_hint
 from vitask.runs.predictor import MOST_TOKENS
 from vitask.runs.tuned import tsm_folder
 from vitask.vlm.adapt import is_adapted
 from vitask.vlm.load import TINY, TINY_FOLDER
-from vitask.vlm.saving import ADAPTER
+from vitask.vlm.saving import ADAPTER, DESCRIPTION
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, ProcessorMixin
 
-    from vitask.config.schema import Config, VLMConfig
+    from vitask.config.schema import Config
     from vitask.runs.tuned import TunedVLM
 
 CARD, BASE = "README.md", "base"
@@ -67,7 +66,7 @@ def write_adapter(run: RunFolder, config: Config, tuned: TunedVLM, folder: Path)
     The embedded VLM has no name on a hub, so it comes along, in `base`.
     """
     shutil.copy(run.model / ADAPTER / ADAPTER_WEIGHTS, folder / ADAPTER_WEIGHTS)
-    _write_adapter_config(run.model / ADAPTER / ADAPTER_CONFIG, folder / ADAPTER_CONFIG, config.vlm)
+    _write_adapter_config(run.model / ADAPTER / ADAPTER_CONFIG, folder / ADAPTER_CONFIG, config)
     _write_processor(tuned.prompter.processor, config.vlm.image_options, folder)
     _mend_generation(tuned.vlm.base)
     tuned.vlm.base.generation_config.save_pretrained(folder)
@@ -102,16 +101,17 @@ def write_merged(config: Config, tuned: TunedVLM, folder: Path) -> None:
 def write_bundle(run: RunFolder, config: Config, folder: Path) -> None:
     """Write what `vitask.Classifier` or `vitask.Answerer` needs, laid out as a run folder with its TSM inside.
 
-    The base VLM is named; where runs and caches lay on this machine is left out.
+    The base VLM is named; what lay on this machine, data, runs, caches and a base VLM, is not said to be there.
     """
     for name in (ENVIRONMENT, SUMMARY):
         shutil.copy(run.path / name, folder / name)
-    shipped = compose_config("train", [])
-    write_config(folder, replace(config, out=shipped.out, cache=shipped.cache))
+    write_config(folder, portable(config))
     model = RunFolder(folder).model
     shutil.copytree(run.model, model, ignore=shutil.ignore_patterns(CARD))
+    described = read_json(model / DESCRIPTION)
+    write_json(model / DESCRIPTION, {**described, "base": local_base(config) or config.vlm.path})
     if config.lora.tune == "adapter":
-        _write_adapter_config(run.model / ADAPTER / ADAPTER_CONFIG, model / ADAPTER / ADAPTER_CONFIG, config.vlm)
+        _write_adapter_config(run.model / ADAPTER / ADAPTER_CONFIG, model / ADAPTER / ADAPTER_CONFIG, config)
     if exemplar_from_tsm(config) or with_hint(config):
         shutil.copytree(RunFolder(tsm_folder(run, config)).tsm, RunFolder(folder).tsm)
 
@@ -121,11 +121,11 @@ def write_labels(folder: Path, labels: dict[str, Any]) -> None:
     write_json(folder / LABELS, labels)
 
 
-def _write_adapter_config(source: Path, target: Path, vlm: VLMConfig) -> None:
+def _write_adapter_config(source: Path, target: Path, config: Config) -> None:
     """Copy peft's settings with the base model by its name, not by where it lay on this machine."""
-    known = read_json(source)
-    name = BASE if vlm.path == TINY else vlm.path
-    target.write_text(json.dumps({**known, "base_model_name_or_path": name, "revision": vlm.revision}, indent=2) + "\n")
+    name = BASE if config.vlm.path == TINY else local_base(config) or config.vlm.path
+    named = {"base_model_name_or_path": name, "revision": config.vlm.revision}
+    target.write_text(json.dumps({**read_json(source), **named}, indent=2) + "\n")
 
 
 def _write_processor(processor: ProcessorMixin, image_options: dict[str, Any], folder: Path) -> None:

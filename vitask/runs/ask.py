@@ -40,7 +40,7 @@ def ask(request: PredictConfig, paths: Sequence[str]) -> Iterator[tuple[Path, st
         UsageError: there is no image or no instruction, or the run is that of an encoder.
         VitaskError: an image cannot be read, or a file of the run is missing or damaged.
     """
-    run, config = finished_run(request.run)
+    run, config = finished_run(request.run, request.base)
     require_head(run, config)
     config = with_asked_exemplars(config, request)
     files = image_files(paths)

@@ -77,7 +77,7 @@ def evaluate(request: EvaluateConfig) -> list[dict[str, Any]]:
         UsageError: there is no run, or it cannot do what was asked.
         VitaskError: the run is not finished, or something of it is missing, damaged or changed.
     """
-    run, config = finished_run(request.run)
+    run, config = finished_run(request.run, request.base)
     require_head(run, config)
     join_ranks(request.device)
     if request.probe is not None:

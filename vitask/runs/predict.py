@@ -30,7 +30,7 @@ def predict(request: PredictConfig, paths: Sequence[str]) -> Iterator[tuple[Path
         UsageError: there is no run, no image, or a path that does not exist.
         VitaskError: the run is not finished, or an image cannot be read.
     """
-    run, config = finished_run(request.run)
+    run, config = finished_run(request.run, request.base)
     require_head(run, config)
     require_labels(config, "predict", "say what to ask, vitask predict run=... instruction='What is it?' image.png")
     config = with_asked_exemplars(config, request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from vitask.runs.folder import RunFolder, read_json
 from vitask.runs.identity import at_stage, needs_exemplar, run_folder
 from vitask.runs.questions import Question
 from vitask.tsm import load_tsm, weights_digest
+from vitask.vlm.load import resolve_path
 from vitask.vlm.saving import CONNECTOR, DESCRIPTION, load_weights
 
 if TYPE_CHECKING:
@@ -71,8 +72,10 @@ def load_tuned(
     """Load a finished VLM run; without exemplars its connector may be absent. For `dequantize` see `build_vlm`.
 
     Raises:
+        UsageError: the folder of the base model is not there.
         VitaskError: a file is missing or damaged, or does not fit the run's config or the exemplars.
     """
+    _require_base(run, config.vlm.path)
     members = questions_of(run)
     if exemplars:
         require_connector(run.model)
@@ -86,6 +89,16 @@ def load_tuned(
     _require_same_base(run, config, vlm.base_digest)
     load_weights(vlm, run.model)
     return TunedVLM(vlm.to(device).eval(), prompter, members)
+
+
+def _require_base(run: RunFolder, path: str) -> None:
+    """Raise a `UsageError` that says what to give if the base model is a folder that is not there."""
+    try:
+        resolve_path(path)
+    except UsageError as error:
+        raise UsageError(
+            f"run={run.path}: its base model is not where the run says ({error}); give its folder, base=<folder>"
+        ) from error
 
 
 def questions_of(run: RunFolder) -> list[Question]:
@@ -183,15 +196,23 @@ def pick_device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def finished_run(path: str) -> tuple[RunFolder, Config]:
+def finished_run(path: str, base: str | None = None) -> tuple[RunFolder, Config]:
     """Open a run folder and its config.
 
+    Args:
+        path: of the folder.
+        base: where the base model of a VLM is, instead of where it was in training.
+
     Raises:
-        UsageError: there is no run.
+        UsageError: there is no run, or it has no base model although one is given.
         VitaskError: the run is not finished, or its config is damaged.
     """
     run = RunFolder(Path(path).expanduser())
     config = run.config()
     if not run.finished:
         raise VitaskError(f"run={run.path}: not finished; the command that began it resumes it")
-    return run, config
+    if base is None:
+        return run, config
+    if config.stage.name == "tsm":
+        raise UsageError(f"base={base}: {run.path} is the run of a TSM, which has no base model; leave it out")
+    return run, replace(config, vlm=replace(config.vlm, path=base))

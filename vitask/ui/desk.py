@@ -68,7 +68,7 @@ class Desk:
     """
 
     def __init__(self, request: DemoUIConfig) -> None:
-        self.run, self.config = finished_run(request.run)
+        self.run, self.config = finished_run(request.run, request.base)
         if self.config.stage.name == "tsm":
             raise UsageError(f"run={request.run}: the run of a TSM; give that of a VLM, and its TSM comes along")
         self.title = f"{self.run.path.resolve().name} on {self.config.data.name or self.run.path.resolve().parent.name}"
