@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import sys
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -35,6 +32,7 @@ from internvl2_names import (
 from internvl2_tokenizer import load_tokenizer
 
 from vitask.errors import UsageError, VitaskError
+from vitask.files import atomic_folder, remove_leftovers
 
 if TYPE_CHECKING:
     from transformers import InternVLConfig
@@ -187,19 +185,9 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> None:
     if target.exists() and not (overwrite and (target / "config.json").is_file()):
         hint = "name another folder" if overwrite else "name another folder, or say --overwrite"
         raise UsageError(f"{target} exists{' and is no checkpoint' if overwrite else ''}; {hint}")
-    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
-        shutil.rmtree(leftover)
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        scratch.mkdir(parents=True)
+    remove_leftovers(target.parent, target.name)
+    with atomic_folder(target) as scratch:
         _write(source, scratch)
-        for path in scratch.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        shutil.rmtree(target, ignore_errors=True)
-        scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _write(source: Path, out: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from vitask.files import (
@@ -21,6 +22,7 @@ from vitask.files import (
     write_tensors,
     written,
 )
+from vitask.training.checkpoint import Checkpoints
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64]
 
@@ -183,6 +185,22 @@ def test_a_folder_appears_whole(tmp_path):
         (folder / "labels.txt").write_text("newer")
     assert (tmp_path / "deep/model/labels.txt").read_text() == "newer"
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_files_have_the_mode_that_the_umask_asks_for(umask, mode, tmp_path):
+    before = os.umask(umask)
+    try:
+        with atomic_folder(tmp_path / "model") as folder:
+            (folder / "adapter").mkdir()
+            save_file({"w": torch.ones(1)}, folder / "adapter/weights.safetensors")
+        atomic_write(tmp_path / "weights.safetensors", lambda path: save_file({"w": torch.ones(1)}, path))
+        Checkpoints(tmp_path / "checkpoints").save(1, {"w": torch.ones(1)}, {})
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name: path.stat().st_mode & 0o777 for path in files} == {path.name: mode for path in files}
+    assert os.umask(before) == before
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -56,6 +56,7 @@ def atomic_writes(writes: Mapping[Path, Callable[[Path], Any]]) -> None:
         for path, write in writes.items():
             with written(path):
                 write(temporary[path])
+                share(temporary[path])
                 flush(temporary[path])
         for path, whole in temporary.items():
             with written(path):
@@ -79,6 +80,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         with written(path):
             yield temporary
             for inside in temporary.rglob("*"):
+                share(inside)
                 flush(inside)
         if path.exists():
             path.rename(earlier)
@@ -125,6 +127,14 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def share(path: Path) -> None:
+    """Let those read a new file whom the umask lets read any other; safetensors makes its own for the owner alone."""
+    if path.is_file():
+        mask = os.umask(0o077)
+        os.umask(mask)
+        path.chmod(0o666 & ~mask)
 
 
 def flush(path: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vitask.errors import VitaskError
-from vitask.files import checksum, flush
+from vitask.files import checksum, flush, share
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -106,6 +106,7 @@ def _write(folder: Path, weights: dict[str, Tensor], state: dict[str, Any]) -> N
     sums = {name: checksum(folder / name) for name in (WEIGHTS, STATE)}
     (folder / CHECKSUMS).write_text(json.dumps(sums))
     for path in folder.iterdir():
+        share(path)
         flush(path)
 
 
