@@ -207,6 +207,8 @@ def _write(source: Path, out: Path) -> None:
     side = image_size(original)
     look = {"size": {"height": side, "width": side}, "image_mean": IMAGE_MEAN, "image_std": IMAGE_STD}
     tiles = {"min_patches": original.get("min_dynamic_patch", 1), "max_patches": original.get("max_dynamic_patch", 6)}
+    if not original.get("dynamic_image_size", True):
+        tiles = {"min_patches": 1, "max_patches": 1}  # one tile; InternVLProcessor itself always asks for tiles
     processor = InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(**look, **tiles, crop_to_patches=True),
         tokenizer=words,

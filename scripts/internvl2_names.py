@@ -141,6 +141,10 @@ def text_architecture(original: Mapping[str, Any]) -> str:
         raise UsageError("config.json: the checkpoint holds LoRA layers; merge them first")
     if _need(original, "llm_config").get("rope_pos_id_version", "default") != "default":
         raise UsageError("config.json: llm_config.rope_pos_id_version is not 'default'; V2PE is not supported")
+    if original.get("pad2square"):
+        raise UsageError("config.json: pad2square is true; transformers' InternVL stretches an image to its tiles")
+    if original.get("dynamic_image_size", True) and not original.get("use_thumbnail", True):
+        raise UsageError("config.json: use_thumbnail is false; transformers' InternVL puts one behind several tiles")
     eps = _need(original, "vision_config.layer_norm_eps")
     if _need(original, "vision_config.qk_normalization") and eps != QK_NORM_EPS:
         raise UsageError(f"config.json: vision_config.layer_norm_eps is {eps}; with qk_normalization it must be 1e-6")
@@ -181,7 +185,7 @@ def native_config(original: Mapping[str, Any], image_token_id: int) -> InternVLC
             vision_feature_layer=original.get("select_layer", -1),
             tie_word_embeddings=tied,
             architectures=["InternVLForConditionalGeneration"],
-            dtype=original.get("torch_dtype") or "float32",
+            dtype=original.get("torch_dtype") or original.get("dtype") or "float32",
         )
     except (StrictDataclassError, TypeError, ValueError) as error:
         raise UsageError(f"config.json: transformers refuses it: {error}") from error
@@ -288,7 +292,7 @@ def conversation(source: str, name: str | None) -> Conversation:
         calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
         for call in (call for call in calls if ast.unparse(call.func) == "Conversation"):
             given = {keyword.arg: keyword.value for keyword in call.keywords}
-            if "name" in given and ast.literal_eval(given["name"]) == name:
+            if isinstance(given.get("name"), ast.Constant) and ast.literal_eval(given["name"]) == name:
                 return _conversation(given)
     except (SyntaxError, ValueError, KeyError) as error:
         raise UsageError(f"conversation.py: template '{name}' has an unknown form: {error}") from error

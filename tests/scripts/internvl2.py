@@ -19,6 +19,11 @@ SYSTEM = "Say it: 书生 \"InternVL\" {{ x }} '%}' \\ done."
 CODE = f"""
 import a_module_that_is_not_there
 raise SystemExit("code of a checkpoint was run")
+
+class Conversation:
+    def copy(self):
+        return Conversation(name=self.name, sep_style=self.sep_style, sep=self.sep)
+
 register_conv_template(Conversation(name="other", sep_style=SeparatorStyle.CHATML, sep="x"))
 register_conv_template(
     Conversation(

@@ -21,7 +21,7 @@ from vitask.vlm.load import load_pretrained
 from vitask.vlm.prompts import Prompter
 
 from ..vlm.tiny import picture
-from .internvl2 import KINDS, SCRIPTS, SYSTEM, write_original, write_tensors
+from .internvl2 import KINDS, SCRIPTS, SYSTEM, change, write_original, write_tensors
 from .pair import QUESTION, Pair
 from .reference import sentencepiece_ids
 
@@ -114,6 +114,13 @@ def test_a_head_that_repeats_tied_embeddings_is_dropped_and_another_one_refused(
         script.convert(tmp_path / "original", tmp_path / "another")
 
 
+def test_precision_is_that_of_the_original_by_either_of_its_names(script, tmp_path):
+    write_original(tmp_path / "original", "internlm2_bfloat16")
+    change(tmp_path / "original/config.json", torch_dtype=..., dtype="bfloat16")
+    script.convert(tmp_path / "original", tmp_path / "native")
+    assert load_pretrained(str(tmp_path / "native"), dtype="auto")[0].dtype == torch.bfloat16
+
+
 # --- how it reads ----------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +157,15 @@ def test_other_tokenizers_read_the_same_turns(pairs, kind, first):
     found = processor.tokenizer.decode([*prompt.head, *prompt.body, *prompt.tag])
     assert found == f"{first}{turns}<|im_start|>assistant\n"
     assert max(prompter.response(QUESTION)) < model.config.text_config.vocab_size
+
+
+@pytest.mark.parametrize(("tiled", "tokens"), [(True, 12), (False, 4)])
+def test_an_image_becomes_tiles_where_the_original_says_so(script, own, tiled, tokens):
+    change(own / "config.json", dynamic_image_size=tiled, use_thumbnail=tiled, pad2square=False)
+    script.convert(own, own.parent / "native")
+    model, processor = load_pretrained(str(own.parent / "native"))
+    wide = picture(0).resize((64, 32))
+    assert Prompter(processor, family_for(model), model.config, {}).prompt(wide, QUESTION).image_tokens == tokens
 
 
 def test_a_system_turn_of_ones_own_replaces_the_checkpoints(pairs):
