@@ -123,6 +123,7 @@ def test_trackers_are_left_to_accelerate():
 def test_every_library_that_is_imported_is_declared():
     names = {"PIL": "pillow", "sklearn": "scikit-learn", "hydra": "hydra-core", "omegaconf": "hydra-core"}
     comes_along = {"yaml": "omegaconf", "scipy": "scikit-learn", "pyarrow": "datasets", "markupsafe": "jinja2"}
+    comes_along |= {"tokenizers": "transformers", "google": "wandb"}
     known = project()["project"]
     lines = [*known["dependencies"], *known["optional-dependencies"]["excel"], *known["optional-dependencies"]["ui"]]
     declared = {re.match(r"[\w-]+", line)[0] for line in lines}

@@ -12,13 +12,14 @@ import pytest
 import vitask
 from tests.conftest import Pipeline, call
 from vitask.config.compose import compose_config
+from vitask.export.facts import _base_notes
 from vitask.export.portable import local_base, portable
 from vitask.runs.folder import RunFolder
 from vitask.vlm.load import TINY_FOLDER
 
 from .test_export import FORMS, card, said_by_the_card
 
-NAME = "plain-hf"
+NAME, CONVERTED = "plain-hf", "InternVL2-2B-hf"
 
 
 def with_base(pipeline: Pipeline, out: Path, base: Path) -> Pipeline:
@@ -139,3 +140,11 @@ def test_members_of_a_mixture_lose_their_places(tmp_path):
         "one": {"source": "image_folder", "root": None, "label_file": "a.yaml"},
         "two": {"source": "digits"},
     }
+
+
+def test_the_card_says_how_a_converted_base_model_is_made():
+    (named,), (other, made) = (
+        _base_notes(compose_config("train", [f"vlm.path=./{name}"])) for name in (NAME, CONVERTED)
+    )
+    assert (NAME in named, CONVERTED in other) == (True, True)
+    assert f"python -m vitask.vlm.convert_internvl2 InternVL2-2B {CONVERTED}" in made

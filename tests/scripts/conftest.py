@@ -1,25 +1,20 @@
-"""The conversion script as a module, and checkpoints before and after it."""
+"""The conversion as a module, and checkpoints before and after it."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from .internvl2 import SCRIPTS, write_original
+from .internvl2 import write_original
 from .pair import Pair
 
 
 @pytest.fixture(scope="session")
 def script():
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        import convert_internvl2
+    from vitask.vlm import convert_internvl2
 
-        yield convert_internvl2
-    finally:
-        sys.path.remove(str(SCRIPTS))
+    return convert_internvl2
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from transformers.convert_slow_tokenizer import import_protobuf
 
 from vitask.errors import UsageError
 from vitask.vlm.families import family_for
-from vitask.vlm.load import load_pretrained
+from vitask.vlm.load import load_pretrained, resolve_path
 from vitask.vlm.prompts import Prompter
 
 from ..vlm.tiny import picture
@@ -179,15 +179,19 @@ def test_a_system_turn_of_ones_own_replaces_the_checkpoints(pairs):
 # --- as a user runs it -----------------------------------------------------------------------------------------------
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(SCRIPTS / "convert_internvl2.py"), *map(str, arguments)]
+WAYS = {"module": ("-m", "vitask.vlm.convert_internvl2"), "script": (str(SCRIPTS / "convert_internvl2.py"),)}
+
+
+def run(*arguments: object, way: str = "module") -> subprocess.CompletedProcess:
+    command = [sys.executable, *WAYS[way], *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.slow
 def test_the_command_line(own):
     target = own.parent / "native"
-    assert "InternVL2-2B-hf" in run("--help").stdout
+    for way in WAYS:
+        assert "InternVL2-2B-hf" in run("--help", way=way).stdout
     lost = run(own.parent / "lost", target)
     assert (lost.returncode, lost.stderr) == (2, f"convert_internvl2: there is no folder {own.parent / 'lost'}\n")
     made = run(own, target)
@@ -197,6 +201,36 @@ def test_the_command_line(own):
     assert again.stderr == f"convert_internvl2: {target} exists; name another folder, or say --overwrite\n"
     with safe_open(target / "model-00001-of-00001.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
+
+
+def test_an_original_that_is_not_converted_is_refused_with_the_command(own, small, cli):
+    ended = cli("train", "stage=vanilla", *small, "vlm=internvl2_2b", f"vlm.path={own}")
+    command = f"python -m vitask.vlm.convert_internvl2 {own} {own}-hf"
+    assert ended.refuses(2, f"vlm.path: {own} is an original InternVL2", command, f"vlm.path={own}-hf")
+    assert "trust_remote_code" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        *((path, "InternVL2-2B") for path in ("InternVL2-2B", "./InternVL2-2B-hf", "OpenGVLab/InternVL2-2B")),
+        ("/models/InternVL2-2B-hf", "/models/InternVL2-2B"),
+    ],
+)
+def test_a_folder_that_is_not_there_comes_with_the_two_commands(path, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"vlm\.path: there is no folder") as caught:
+        resolve_path(path)
+    for command in (
+        f"`hf download OpenGVLab/InternVL2-2B --local-dir {place}`",
+        f"`python -m vitask.vlm.convert_internvl2 {place} {place}-hf`",
+    ):
+        assert command in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["OpenGVLab/InternVL2_5-2B-MPO-hf", "me/InternVL2-2B", "OpenGVLab/InternVL3-1B-hf"])
+def test_other_names_on_the_hub_are_asked_for_there(path):
+    assert resolve_path(path) == path
 
 
 @pytest.mark.slow

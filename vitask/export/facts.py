@@ -17,6 +17,7 @@ from vitask.reporting.open_ended import flattened, is_open
 from vitask.runs.folder import read_json
 from vitask.runs.identity import data_name, is_open_ended, needs_exemplar, term_weights
 from vitask.vlm.load import TINY, quantization, resolve_path
+from vitask.vlm.originals import how_to_make
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config, ExportConfig
@@ -191,8 +192,11 @@ def _notes(request: ExportConfig, config: Config) -> list[str]:
 
 
 def _base_notes(config: Config) -> list[str]:
-    name = local_base(config)
-    return [f"The base model, {escaped(name)}, is no part of it: `base` says where its folder is."] if name else []
+    if (name := local_base(config)) is None:
+        return []
+    made = how_to_make(name)
+    notes = [f"The base model, {escaped(name)}, is no part of it: `base` says where its folder is."]
+    return [*notes, *([f"That folder: {made}."] if made else [])]
 
 
 def _table_notes(config: Config) -> list[str]:

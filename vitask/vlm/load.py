@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from vitask.errors import UsageError, VitaskError
+from vitask.vlm.originals import conversion, how_to_make, is_original
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, ProcessorMixin
@@ -136,14 +137,25 @@ def _one_line(path: str) -> Iterator[None]:
 
 
 def resolve_path(path: str) -> str:
-    """Return what `from_pretrained` takes for `vlm.path`: the embedded folder, a local folder, or a hub name."""
+    """Return what `from_pretrained` takes for `vlm.path`: the embedded folder, a local folder, or a hub name.
+
+    Raises:
+        UsageError: there is no such folder, it holds no checkpoint, or one that has to be converted first.
+    """
     if path == TINY:
         return str(TINY_FOLDER)
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UsageError(f"vlm.path: {folder} holds no config.json; expected a Hugging Face checkpoint folder")
+        if is_original(folder):
+            raise UsageError(
+                f"vlm.path: {folder} is an original InternVL2, which has code of its own; convert it once, "
+                f"`{conversion(folder, f'{folder}-hf')}`, then give vlm.path={folder}-hf"
+            )
         return str(folder)
+    if (remedy := how_to_make(path)) is not None:
+        raise UsageError(f"vlm.path: there is no folder {folder}; {remedy}; vlm.path is the converted folder")
     if folder.is_absolute() or path.startswith((".", "~")):
         raise UsageError(f"vlm.path: there is no folder {folder}")
     return path

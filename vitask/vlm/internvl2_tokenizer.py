@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from internvl2_names import END_IMAGE, IMAGE_TOKEN, START_IMAGE
-
 from vitask.errors import UsageError, VitaskError
+from vitask.vlm.internvl2_names import END_IMAGE, IMAGE_TOKEN, START_IMAGE
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
