@@ -20,6 +20,12 @@ COUNTS = {"train": 8, "val": 3, "test": 4}
 ROWS = 28  # two of every class of the MedMNIST set with the most, in every split
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let files with slow tests begin first, so that no worker is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a call of the command line ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from ast import literal_eval
 from pathlib import Path
 
 import pytest
@@ -81,9 +82,9 @@ def test_the_base_model_is_named_and_the_card_says_that_it_has_to_be_given(expor
 def test_the_code_of_an_adapters_card_runs_beside_the_base_model(local, exported, shapes, tmp_path):
     shutil.copytree(TINY_FOLDER, tmp_path / NAME)
     image = shapes / "test/bar/1.png"
-    found = json.loads(said_by_the_card(exported["adapter"], "adapter", image, tmp_path).replace("'", '"'))
+    labels, found = literal_eval(said_by_the_card(exported["adapter"], "adapter", image, tmp_path))
     (wanted,) = vitask.Classifier.from_pretrained(local.run("crt"), "cpu").predict(image, exemplar=False)
-    assert found == pytest.approx(wanted.probabilities, abs=1e-5)
+    assert (labels, found) == (list(wanted.labels), pytest.approx(wanted.probabilities, abs=1e-5))
 
 
 def test_a_bundle_loads_where_the_base_model_is_elsewhere(local, exported, shapes, tmp_path, cli):
