@@ -31,7 +31,11 @@ def _on_cpu(device: str) -> bool:
 
 
 def build_accelerator(launch: schema.LaunchConfig, logger: schema.LoggerConfig, folder: Path) -> Accelerator:
-    """Build the accelerator with its trackers; nothing contacts a server unless `logger.mode=online`."""
+    """Build the accelerator, whose trackers `start_trackers` starts; the loop alone accumulates and shares.
+
+    Raises:
+        UsageError: the machine lacks the precision, or `accelerate launch` asks for FSDP, DeepSpeed or the like.
+    """
     from accelerate import Accelerator
     from accelerate.utils import GradientAccumulationPlugin
 
@@ -65,7 +69,10 @@ def _refuse_plugins(environment: Mapping[str, str]) -> None:
 def start_trackers(
     accelerator: Accelerator, logger: schema.LoggerConfig, folder: Path, *, run_id: str, step: int
 ) -> None:
-    """Start the tracker that was asked for; that of an interrupted run goes on behind `step`, without doubles."""
+    """Start the tracker that was asked for; that of an interrupted run goes on behind `step`, without doubles.
+
+    Nothing contacts a server unless `logger.mode=online`.
+    """
     if logger.tracker != "none":
         wandb = {"mode": logger.mode, "dir": str(folder), "name": folder.name, "id": run_id, "resume": "allow"}
         options = {"wandb": wandb, "tensorboard": {"purge_step": step + 1}}
