@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,7 @@ class Browser:
         os.close(from_us)
         os.close(to_us)
         self._buffer = b""
-        target = self._ask("Target.getTargets")["targetInfos"][0]["targetId"]
-        self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = self._ask("Target.attachToTarget", targetId=self._first_page(), flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._ask(f"{domain}.enable")
 
@@ -108,6 +108,16 @@ class Browser:
         """Write a picture of the whole page."""
         options = {"format": "png", "captureBeyondViewport": True}
         path.write_bytes(base64.b64decode(self._ask("Page.captureScreenshot", **options)["data"]))
+
+    def _first_page(self) -> str:
+        """The tab; parts of the browser's own window are targets too, and may come first."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            for target in self._ask("Target.getTargets")["targetInfos"]:
+                if target["type"] == "page" and target["url"] == "about:blank":
+                    return target["targetId"]
+            time.sleep(0.05)
+        raise AssertionError("the browser opens no page")
 
     def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
