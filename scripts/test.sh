@@ -12,4 +12,4 @@ fi
 ruff check .
 ruff format --check .
 export OMP_NUM_THREADS=1
-exec python -m pytest -n "${TEST_WORKERS:-2}" --dist loadfile "$@"
+exec python -m pytest -n "${TEST_WORKERS:-2}" --dist loadfile --no-loadscope-reorder "$@"

@@ -21,9 +21,13 @@ ROWS = 28  # two of every class of the MedMNIST set with the most, in every spli
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let files with slow tests begin first, so that no worker is left alone with one at the end."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Let files whose tests may take long begin first, so that no worker is left alone with one at the end."""
+    longest: dict[Path, float] = {}
+    for item in items:
+        limit = item.get_closest_marker("timeout")
+        own = limit.args[0] if limit else float(item.get_closest_marker("slow") is not None)
+        longest[item.path] = max(own, longest.get(item.path, 0))
+    items.sort(key=lambda item: -longest[item.path])
 
 
 @dataclass(frozen=True)

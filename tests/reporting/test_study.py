@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from vitask.reporting.contrasts import contrast_tables
 from vitask.reporting.cost import cost_table, duration, large, memory
 from vitask.reporting.details import curves, pooled_bins, pooled_confusion, row_pictures, row_tables, training_pictures
 from vitask.reporting.missing import missing_of
+from vitask.reporting.retention import retention_tables
 from vitask.reporting.sections import merged
 from vitask.reporting.study import Estimate, Result, Study, baselines, estimate, figure_of
 from vitask.reporting.tables import cell, class_table, further_table, headline_table, set_table
@@ -240,6 +242,39 @@ def test_costs_include_earlier_stages_and_are_set_against_plain_tuning():
     assert rows["vanilla"] == ["60.0 s", "1.0 GiB", "1.0 T", "1.0 k", "1.0 M"]
     assert rows["VITask"] == ["2 min 2.00 ×", "1.0 GiB 1.00 ×", "2.0 T 2.00 ×", "1.0 k 1.00 ×", "1.0 M 1.00 ×"]
     assert cost_table(Study("", "", [], {"a": [replace(first, summary={})]})) is None
+
+
+def test_a_tsm_that_rows_share_has_a_line_of_its_own():
+    cost = {"seconds": 30.0, "flops": 2e9}
+    rows = {
+        row: [replace(run(row, seed, "stage=crt"), tsm=Path(f"tsm{seed}"), tsm_cost=cost) for seed in (0, 1)]
+        for row in ("a", "b")
+    }
+    found = by_row(cost_table(Study("", "", [], rows)))
+    assert (list(found), found["TSM"]) == (["TSM", "a", "b"], ["30.0 s", "-", "2.0 G", "-", "-"])
+    tsm = {"TSM alone": [run("t", 0, "stage=tsm")]}
+    assert list(by_row(cost_table(Study("", "", [], {**tsm, **rows})))) == ["TSM alone", "a", "b"]
+
+
+def test_probes_show_what_each_row_has_forgotten():
+    def asked(name: str, before: float, after: float) -> dict:
+        states = {"untuned": before, "tuned": after, "difference": after - before}
+        return {"probe": name, "samples": 9} | {
+            state: {"perplexity": 1 + value, "exact_match": value} for state, value in states.items()
+        }
+
+    rows = {
+        "a": [replace(run("a", seed, "stage=crt"), probes=[asked("own", 0.9, 0.5 + seed / 10)]) for seed in (0, 1)],
+        "b": [replace(run("b", 0, "stage=crt"), probes=[asked("other", 0.5, 0.5)])],
+        "c": [run("c", 0, "stage=crt")],
+    }
+    own, other = retention_tables(Study("", "", [], rows))
+    assert [(t.title, t.corner, list(by_row(t))) for t in (own, other)] == [
+        ("Retention: own", "n = 9", ["a"]), ("Retention: other", "n = 9", ["b"]),
+    ]  # fmt: skip
+    assert own.groups == [("before tuning", 2), ("after tuning", 2), ("difference", 2)]
+    assert by_row(own)["a"][:4] == ["1.900 ± 0.000", "0.900 ± 0.000", "1.550 ± 0.071", "0.550 ± 0.071"]
+    assert by_row(other)["b"][4:] == ["1.000", "0.000"]
 
 
 @pytest.mark.parametrize(

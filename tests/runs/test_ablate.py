@@ -28,8 +28,11 @@ rows:
 evaluations:
   test: {}
   pale, plug: {"on": [data.shift.contrast=0.5], plug: true, rows: [joint]}
+  probe: {options: [probe=embedded], rows: [joint]}
 effects:
   EP: {of: [joint, "on"], over: [vanilla], metric: accuracy, expected: up}
+  forgets: {of: [joint, "off", probe], over: [joint, untuned, probe], metric: perplexity, expected: none}
+columns: {accuracy: accuracy, macro-F1: macro_f1, perplexity: perplexity}
 figure: bars
 shown: {TSM: [vanilla, tsm], joint: [joint, "on"]}
 workers: 1
@@ -81,25 +84,32 @@ def test_a_grid_is_trained_evaluated_and_not_repeated(small, tmp_path, cli):
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
     header, body = lines[0], {line[0]: line[1:] for line in lines[2:8]}
     own = ["w/o EP, accuracy", "w/o EP, macro-F1", "w/ EP, accuracy", "w/ EP, macro-F1"]
-    assert header == ["val, n = 9", *own, *(f"pale, plug: {name}" for name in own)]
+    probed = [f"probe: {state}, perplexity" for state in ("before tuning", "w/o EP")]
+    assert header == ["val, n = 9", *own, *(f"pale, plug: {name}" for name in own), *probed]
     assert list(body)[:5] == ["TSM", "majority class", "vanilla", "joint", "+ CRT"]
-    assert body["majority class"] == ["0.333 ± 0.000", "0.167 ± 0.000", "", ""] * 2
-    assert body["vanilla"][2:] == ["-"] * 6
+    assert body["majority class"] == ["0.333 ± 0.000", "0.167 ± 0.000", "", ""] * 2 + ["-", ""]
+    assert body["vanilla"][2:] == ["-"] * 8
     assert "-" not in body["joint"]
-    assert "| EP     | accuracy |" in table
+    assert "| EP      |   accuracy |" in table
     assert "<svg" in (folder / "figure.svg").read_text()
     results = json.loads((folder / "results.json").read_text())
     assert set(results["results"]) == {"0", "1"}
     modes = {row: [found["mode"] for found in one] for row, one in results["results"]["0"].items()}
-    assert modes == {"vanilla": ["off"], "joint": ["off", "on"] * 2, "+ CRT": ["off", "on"]}
+    assert modes == {"vanilla": ["off"], "joint": ["off", "on"] * 2 + ["untuned", "off"], "+ CRT": ["off", "on"]}
     of_joint = results["results"]["0"]["joint"]
-    assert [found["evaluation"] for found in of_joint] == ["test", "test", "pale, plug", "pale, plug"]
+    assert [found["evaluation"] for found in of_joint] == ["test"] * 2 + ["pale, plug"] * 2 + ["probe"] * 2
     assert "shift" in " ".join(of_joint[2]["conditions"]).lower()
     assert of_joint[2]["tsm"] != of_joint[0]["tsm"], "the TSM of the shifted data took the place of the run's own"
-    assert all(found["tsm"] for row in results["results"]["0"].values() for found in row), "vanilla has the TSM beside"
+    asked = [found for row in results["results"]["0"].values() for found in row if "probe" not in found]
+    assert all(found["tsm"] for found in asked), "vanilla has the TSM beside"
     runs = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "shapes").iterdir())
     stages = ["crt"] * 3 + ["ep"] * 2 + ["tsm"] * 2
     assert runs == sorted(f"{stage}-seed{seed}" for stage in stages for seed in (0, 1)), "joint and + CRT share stage 1"
+
+    assert cli("report", str(folder), str(tmp_path / "shapes"), f"out={tmp_path / 'report'}").code == 0
+    tables = (tmp_path / "report/tables.md").read_text()
+    assert "Retention: embedded" in tables
+    assert tables.count("probe:") == 0, "the grid's own tables leave to that one what the probe found"
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shapes").rglob("*")}
     again = cli(*grid, *small, f"out={tmp_path}")

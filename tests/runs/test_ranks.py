@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+ACCELERATE = ("accelerate.commands.launch", "--num_processes", "2", "--config_file")
+SHIPPED = Path(__file__).parents[2] / "configs/accelerate"
 
-def torchrun(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "vitask"]
+
+def launched(*words: str) -> subprocess.CompletedProcess:
+    """Run a module of Python to its end."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=240)
+    command = [sys.executable, "-m", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
 
 
 def model(run: Path) -> dict[str, torch.Tensor]:
@@ -36,7 +42,7 @@ def test_two_ranks_give_the_run_of_one(own_pipeline, cli):
     (run,) = set((own_pipeline.out / "shapes").glob("crt-*")) - {before}
     wanted, log = model(run), (run / "log.csv").read_text().splitlines()
     shutil.rmtree(run)
-    ended = torchrun("train", "stage=crt", *overrides, *terms)
+    ended = launched(*TORCHRUN, "-m", "vitask", "train", "stage=crt", *overrides, *terms)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert ended.stdout.count("what trains") == 1, "only the main rank prints"
     found = model(run)
@@ -48,3 +54,24 @@ def test_two_ranks_give_the_run_of_one(own_pipeline, cli):
     again = (run / "log.csv").read_text().splitlines()
     assert (len(again), again[0]) == (len(log), log[0])
     assert not list(run.rglob("*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("file", sorted(SHIPPED.iterdir()), ids=lambda file: file.stem)
+def test_accelerate_launch_starts_the_same_run(file, small, cli, tmp_path):
+    """With the configurations that ship, the VLM split over the ranks; the files' numbers of GPUs are overridden."""
+    settings = ["stage=vanilla", *small, "optim.name=sgd"]
+    assert cli("train", *settings, f"out={tmp_path / 'one'}").code == 0
+    machine = ["--num_machines", "1", "--machine_rank", "0", "--main_process_ip", "127.0.0.1"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    where = [*ACCELERATE, str(file), *machine, "--main_process_port", port]
+    ended = launched(*where, "-m", "vitask", "train", *settings, "launch.shard=true", f"out={tmp_path / 'two'}")
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    one, two = (next((tmp_path / name).glob("shapes/vanilla-*")) for name in ("one", "two"))
+    assert one.name == two.name
+    wanted, found = (load_file(run / "model/adapter/adapter_model.safetensors") for run in (one, two))
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=0)

@@ -24,6 +24,8 @@ ROOTS = {
     "report": schema.ReportConfig,
 }
 PACKAGE = "vitask.configs"
+LAUNCHER = "accelerate"
+"""The folder of files for `accelerate launch`, which no run is composed of."""
 OWN_FOLDER = "VITASK_CONFIG_DIR"
 """Names a folder of the user's own groups. `--config-dir` sets it in the environment; worker processes inherit it."""
 
@@ -33,7 +35,7 @@ def groups() -> dict[str, list[str]]:
     found: dict[str, dict[str, None]] = {}
     for root in folders():
         for folder in sorted(root.iterdir(), key=lambda folder: folder.name):
-            if folder.is_dir() and not folder.name.startswith(("_", ".")):
+            if folder.is_dir() and not folder.name.startswith(("_", ".")) and folder.name != LAUNCHER:
                 options = sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml"))
                 found.setdefault(folder.name, {}).update(dict.fromkeys(o for o in options if o != "base"))
     return {name: list(options) for name, options in found.items() if options}

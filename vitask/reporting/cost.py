@@ -60,12 +60,15 @@ def cost_table(study: Study) -> Table | None:
     if not costs:
         return None
     plain = next((row for row in costs if method_of(study.runs[row][0].weights) == "vanilla"), None)
+    tsms = {run.tsm: run.tsm_cost for runs in study.runs.values() for run in runs if run.tsm_cost}
     rows = [
         (row, [_cell(found, costs.get(plain), key, compared=row != plain and study.runs[row][0].stage != "tsm")
                for key in UNITS])
         for row, found in costs.items()
     ]  # fmt: skip
-    note = "Stages that a row starts from are included, its TSM is not."
+    if tsms and not any(run.stage == "tsm" for runs in study.runs.values() for run in runs):
+        rows.insert(0, ("TSM", [_cell(list(tsms.values()), None, key, compared=False) for key in UNITS]))
+    note = "Stages that a row starts from are included, its TSM is not: it is trained once for all rows."
     note += f" ×: times what “{plain}” took." if plain else ""
     return Table(f"Cost: {study.title}", "mean over seeds", [("", name) for name, _ in UNITS.values()], rows, note)
 

@@ -14,6 +14,7 @@ from vitask.reporting.details import Picture, row_pictures, row_tables, training
 from vitask.reporting.deviations import deviations, open_choices
 from vitask.reporting.examples import ShownExamples
 from vitask.reporting.figures import bar_figure
+from vitask.reporting.retention import retention_tables
 from vitask.reporting.study import MODES, RunRecord, Study, baselines, estimate
 from vitask.reporting.tables import Table, further_table, headline_table, metrics_of
 
@@ -78,7 +79,8 @@ def study_section(study: Study, examples: Mapping[str, ShownExamples]) -> StudyS
     tables = [headline_table(study, evaluation) for evaluation in study.evaluations]
     tables += list(contrast_tables(study))
     tables += [table for evaluation in study.evaluations if (table := paper_table(study, evaluation))]
-    further = [further_table(study, evaluation) for evaluation in study.evaluations] + [cost_table(study)]
+    further = [further_table(study, evaluation) for evaluation in study.evaluations]
+    further += [*retention_tables(study), cost_table(study)]
     said = {row: deviations(runs[0].config, runs[0].weights) for row, runs in study.runs.items()}
     chosen = {row: open_choices(runs[0].config, runs[0].weights) for row, runs in study.runs.items()}
     rows = [

@@ -39,7 +39,9 @@ class RunRecord:
         summary: the result of training.
         log: a mapping a logged step.
         earlier: the runs of the VLM that it starts from, the first stage first.
+        probes: what `vitask evaluate probe=...` found, a mapping a probe.
         tsm: the folder of its TSM, which need not be there.
+        tsm_cost: what training that TSM cost, if the run needed it and it is there.
     """
 
     name: str
@@ -54,7 +56,9 @@ class RunRecord:
     summary: Mapping[str, Any]
     log: Sequence[Mapping[str, Any]]
     earlier: tuple[RunRecord, ...] = ()
+    probes: Sequence[Mapping[str, Any]] = ()
     tsm: Path | None = None
+    tsm_cost: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vitask.config.compose import compose_config
 from vitask.config.grid import EVERY_ROW
 from vitask.errors import UsageError, VitaskError
+from vitask.reporting.retention import by_mode
 from vitask.runs.evaluation_request import folder_name
 from vitask.runs.folder import RunFolder, read_json, write_json, write_text
 from vitask.runs.identity import at_stage, needs_exemplar, needs_tsm, run_folder
@@ -110,6 +111,8 @@ class Plan:
                 train_missing(tsm)
                 request = replace(request, tsm=str(run_folder(tsm)))
         found = evaluate(request)
+        if request.probe is not None:
+            return by_mode(found[0])
         return [{**metrics, **_pairs(request, metrics["mode"])} for metrics in found] if request.ranking else found
 
 

@@ -13,7 +13,7 @@ from vitask.reporting.missing import Note
 from vitask.reporting.open_ended import flattened, is_open
 from vitask.reporting.study import Result, RunRecord
 from vitask.runs.folder import CONFIG, ENVIRONMENT, RunFolder, read_json
-from vitask.runs.identity import at_stage, data_name, identity, run_folder, term_weights
+from vitask.runs.identity import at_stage, data_name, identity, needs_tsm, run_folder, term_weights
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config
@@ -63,6 +63,7 @@ class Shelf:
         try:
             config = run.config()
             before = self._before(config, folder)
+            tsm = RunFolder(folder.parent / run_folder(at_stage(config, "tsm")).name)
             return RunRecord(
                 name=folder.resolve().name,
                 path=folder,
@@ -75,12 +76,22 @@ class Shelf:
                 environment=run.environment(),
                 summary=run.summary(),
                 log=_read_log(folder / "log.jsonl"),
+                probes=list(self._probes(folder)),
                 earlier=(*before.earlier, before) if before else (),
-                tsm=folder.parent / run_folder(at_stage(config, "tsm")).name,
+                tsm=tsm.path,
+                tsm_cost=tsm.summary().get("cost", {}) if needs_tsm(config) and tsm.finished else {},
             )
         except VitaskError as error:
             self.leave_out(folder, f"left out, {str(error).removeprefix(f'{folder}/')}.")
             return None
+
+    def _probes(self, folder: Path) -> Iterator[dict[str, Any]]:
+        """Yield what a run's probes found; one that is damaged is left out."""
+        for path in sorted(folder.glob(f"eval/probe-*/{METRICS}")):
+            try:
+                yield read_json(path)
+            except VitaskError as error:
+                self.leave_out(path.parent, f"left out, {str(error).removeprefix(f'{path.parent}/')}.")
 
     def _before(self, config: Config, folder: Path) -> RunRecord | None:
         """The run that a stage starts from, if it is still beside it."""
@@ -128,7 +139,7 @@ def run_results(record: RunRecord, row: str, shelf: Shelf) -> Iterator[Result]:
 
 
 def grid_results(found: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> Iterator[Result]:
-    """Yield what a grid found.
+    """Yield what a grid found, but for probes, which are read from the runs (`RunRecord.probes`).
 
     Args:
         found: `results.json`.
@@ -137,7 +148,7 @@ def grid_results(found: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> Ite
     specs = found["grid"].get("evaluations") or {}
     for seed, by_row in found["results"].items():
         for row, several in by_row.items():
-            for metrics in several:
+            for metrics in (each for each in several if "probe" not in each):
                 name, run = metrics.get("evaluation", "test"), runs.get(metrics.get("run", ""))
                 spec = specs.get(name) or {}
                 other = next((word.split("=")[1] for word in spec.get("on") or () if word.startswith("data=")), None)
