@@ -8,7 +8,7 @@ import torch
 from medmnist import INFO
 from medmnist.evaluator import getACC, getAUC
 
-from vitask.evaluation.metrics import label_metrics
+from vitask.evaluation.metrics import label_metrics, predictions_of
 
 SETS = [name for name in INFO if "3d" not in name]
 
@@ -26,7 +26,7 @@ def test_the_two_evaluators_agree(name, seed):
         logits = rng.normal(size=(300, labels)) + np.eye(labels)[truth[:, 0]]
         scores = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     targets = torch.tensor(truth).float() if multi_label else torch.tensor(truth[:, 0]).long()
-    found = label_metrics(targets, torch.tensor(scores), multi_label)
+    found = label_metrics(predictions_of(targets, torch.tensor(scores), multi_label))
     assert found["label_accuracy" if multi_label else "accuracy"] == pytest.approx(
         getACC(truth, scores, task), abs=1e-12
     )

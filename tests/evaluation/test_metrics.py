@@ -71,7 +71,7 @@ def test_every_figure_equals_loops(seed, multi_label):
     targets, probabilities = random_targets(seed, multi_label)
     made = predictions_of(targets, probabilities, multi_label)
     expected = figures_by_loops(made.truth, made.chosen, made.scores, multi_label)
-    assert label_metrics(targets, probabilities, multi_label) == pytest.approx(expected, rel=1e-12)
+    assert label_metrics(predictions_of(targets, probabilities, multi_label)) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", nasty())
@@ -87,7 +87,7 @@ def test_what_is_not_defined_is_nan_and_nothing_else_is(name):
 def test_chosen_sets_go_before_the_threshold():
     """A VLM answers with its likeliest label set; what the thresholded labels say is `label_accuracy` alone."""
     targets, probabilities = torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.4], [0.3, 0.9]])
-    metrics = label_metrics(targets, probabilities, multi_label=True)
+    metrics = label_metrics(predictions_of(targets, probabilities, multi_label=True))
     assert (metrics["accuracy"], metrics["label_accuracy"]) == (0.5, 0.75)
     chosen = np.array([[1, 1], [0, 1]], dtype=bool)
     made = predictions_of(targets, probabilities, multi_label=True, chosen=chosen)
@@ -97,13 +97,15 @@ def test_chosen_sets_go_before_the_threshold():
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_probabilities_that_are_no_numbers_end_in_nan(value):
     scores = torch.tensor([[0.5, 0.5], [value, 0.5], [0.1, 0.9]])
-    metrics = label_metrics(torch.tensor([0, 1, 1]), scores, multi_label=False)
+    metrics = label_metrics(predictions_of(torch.tensor([0, 1, 1]), scores, multi_label=False))
     assert all(math.isnan(metrics[name]) for name in ("auc", "average_precision", "ece"))
     assert math.isfinite(metrics["accuracy"])
 
 
 def test_probability_zero_has_a_finite_likelihood():
-    metrics = label_metrics(torch.tensor([0, 1]), torch.tensor([[0.0, 1.0], [0.0, 1.0]]), multi_label=False)
+    metrics = label_metrics(
+        predictions_of(torch.tensor([0, 1]), torch.tensor([[0.0, 1.0], [0.0, 1.0]]), multi_label=False)
+    )
     assert math.isfinite(metrics["log_likelihood"])
     assert metrics["log_likelihood"] < -10
 

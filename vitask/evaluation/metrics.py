@@ -54,9 +54,8 @@ def predictions_of(
     return Predictions(truth, chosen, multi_label, scores)
 
 
-def label_metrics(targets: Tensor, probabilities: Tensor, multi_label: bool) -> dict[str, float]:
-    """Score label probabilities: `set_metrics` and `score_metrics` of `predictions_of` the same arguments."""
-    predictions = predictions_of(targets, probabilities, multi_label)
+def label_metrics(predictions: Predictions) -> dict[str, float]:
+    """Score the chosen labels and the probabilities: `set_metrics` and `score_metrics` together."""
     return {**set_metrics(predictions), **score_metrics(predictions)}
 
 

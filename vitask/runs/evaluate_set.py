@@ -19,8 +19,8 @@ from vitask.evaluation.metrics import (
     class_metrics,
     confusions,
     grade_metrics,
+    label_metrics,
     predictions_of,
-    score_metrics,
     set_metrics,
 )
 from vitask.evaluation.parsing import AnswerParser
@@ -115,7 +115,7 @@ class SetEvaluation:
 
     def _figures(self, predictions: Predictions) -> dict[str, Any]:
         """Figures of label probabilities, with their intervals."""
-        metrics = {**set_metrics(predictions), **score_metrics(predictions)}
+        metrics = label_metrics(predictions)
         if self.task.ordinal and not self.task.multi_label:
             metrics |= grade_metrics(predictions)
         return {**metrics, "intervals": bootstrap_intervals(predictions)}

@@ -21,7 +21,8 @@ from vitask.config.build import (
     build_tsm,
 )
 from vitask.data import label_ranges, members_of
-from vitask.evaluation.metrics import label_metrics
+from vitask.evaluation.collapse import collapse
+from vitask.evaluation.metrics import label_metrics, predictions_of
 from vitask.runs.folder import Stopwatch, is_main, say, stage_summary
 from vitask.runs.out_of_fold import train_folds
 from vitask.training.checkpoint import Checkpoints
@@ -33,10 +34,12 @@ from vitask.training.tsm_task import TSMTask, joint_heads
 from vitask.tsm import build_transform, save_tsm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from vitask.config.schema import Config
     from vitask.data import TaskData
+    from vitask.evaluation.metrics import Predictions
     from vitask.runs.folder import RunFolder
     from vitask.tsm import TSM
 
@@ -91,7 +94,10 @@ def _tune(config: Config, run: RunFolder, task: TaskData, tsm: TSM) -> dict[str,
     recorder = Recorder(run.path, accelerator, resume_from=loop.step)
     loop.run(recorder)
     recorder.finish()
-    return {"steps": loop.step, **best.best, "cost": loop.cost.summary(), "warnings": loop.alerts.raised}
+    for text in best.warnings:
+        accelerator.print(f"warning: {text}")
+    said = [*loop.alerts.raised, *({"step": loop.step, "warning": text} for text in best.warnings)]
+    return {"steps": loop.step, **best.best, "cost": loop.cost.summary(), "warnings": said}
 
 
 def assemble_tsm(config: Config, task: TaskData, tsm: TSM) -> tuple[TSMTask, TSMTrainingData]:
@@ -111,6 +117,10 @@ class BestTSM:
         folder: where the best one is saved.
         workers: data-loading processes.
         averaged: whether it is the average, which an interrupted run then takes up from here.
+
+    Attributes:
+        best: the number of the kept epoch and its figures.
+        warnings: of the kept epoch, a data set that gets one answer whatever the image.
     """
 
     def __init__(self, tsm: TSM, task: TaskData, folder: Path, workers: int, *, averaged: bool = False) -> None:
@@ -129,44 +139,59 @@ class BestTSM:
             generator=torch.Generator(),
         )
         self.best: dict[str, float] = {}
+        self.warnings: list[str] = []
 
     def update(self, epoch: int) -> dict[str, float]:
         """Validate after an epoch, save the model if it is the best so far, and return the figures to log."""
-        metrics = self._validate()
-        order = ("val_macro_f1", "val_log_likelihood")
+        predictions = self._predict()
+        metrics, order = _figures(predictions), ("val_macro_f1", "val_log_likelihood")
         if not self.best or [metrics[key] for key in order] > [self.best[key] for key in order]:
-            self.best = {"best_epoch": epoch, **metrics}
+            self.best, self.warnings = {"best_epoch": epoch, **metrics}, list(self._collapsed(predictions))
             if is_main():
                 save_tsm(self.tsm, self.folder, tsm_meta(self.task))
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best epoch with its figures, and the averaged weights."""
-        return {"best": dict(self.best), "average": self.tsm.state_dict() if self.averaged else None}
+        """Return the best epoch with its figures and warnings, and the averaged weights."""
+        return {
+            "best": dict(self.best),
+            "warnings": self.warnings,
+            "average": self.tsm.state_dict() if self.averaged else None,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up an interrupted run."""
-        self.best = dict(state["best"])
+        self.best, self.warnings = dict(state["best"]), list(state["warnings"])
         if self.averaged:
             self.tsm.load_state_dict(state["average"])
 
-    def _validate(self) -> dict[str, float]:
+    def _predict(self) -> list[Predictions]:
+        """What it says of the validation split, a data set at a time, over that set's own labels."""
         device, training = next(self.tsm.parameters()).device, self.tsm.training
         self.tsm.eval()
         with torch.inference_mode():
             logits = torch.cat([self.tsm(pixels.to(device)).float().cpu() for pixels in self.loader])
         self.tsm.train(training)
-        figures = [self._score(number, logits) for number in range(len(members_of(self.task)))]
-        shared = [name for name in figures[0] if all(name in figure for figure in figures)]
-        return {f"val_{name}": statistics.mean(figure[name] for figure in figures) for name in shared}
+        return [self._of_set(number, logits) for number in range(len(members_of(self.task)))]
 
-    def _score(self, number: int, logits: torch.Tensor) -> dict[str, float]:
-        """Figures of one data set, over its own labels."""
+    def _of_set(self, number: int, logits: torch.Tensor) -> Predictions:
         member, labels = members_of(self.task)[number], label_ranges(self.task)[number]
         own = self.members == number
         targets, scores = (each[own][:, labels.start : labels.stop] for each in (self.targets, logits))
         truth = targets if member.multi_label else targets.argmax(-1)
-        return label_metrics(truth, probabilities(scores, member.multi_label), member.multi_label)
+        return predictions_of(truth, probabilities(scores, member.multi_label), member.multi_label)
+
+    def _collapsed(self, predictions: Sequence[Predictions]) -> Iterator[str]:
+        for member, found in zip(members_of(self.task), predictions, strict=True):
+            if text := collapse(found.truth, found.chosen, member.labels):
+                yield f"TSM, {member.name}, validation split: {text}"
+
+
+def _figures(predictions: Sequence[Predictions]) -> dict[str, float]:
+    """Return the mean over data sets of every figure that all of them have."""
+    figures = [label_metrics(found) for found in predictions]
+    shared = [name for name in figures[0] if all(name in figure for figure in figures)]
+    return {f"val_{name}": statistics.mean(figure[name] for figure in figures) for name in shared}
 
 
 def tsm_meta(task: TaskData) -> dict[str, Any]:
