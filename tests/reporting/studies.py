@@ -164,3 +164,8 @@ def examples() -> ShownExamples:
     chosen = choose_examples(found, 2)
     images = {each.id: Thumbnail(PIXEL, 1, 1) for several in chosen.values() for each in several}
     return ShownExamples(f"Seed 0, {HOSTILE}", counts(found), chosen, images, "A note & more.")
+
+
+def by_row(table) -> dict[str, list[str]]:
+    """A table as texts: the cells of each row by its name."""
+    return {name: [" ".join(filter(None, each)) for each in cells] for name, cells in table.rows}

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from vitask.reporting.beside import paper_table
 from vitask.reporting.contrasts import contrast_tables
-from vitask.reporting.cost import cost_table, duration, large, memory
 from vitask.reporting.details import curves, pooled_bins, pooled_confusion, row_pictures, row_tables, training_pictures
 from vitask.reporting.missing import missing_of
-from vitask.reporting.retention import retention_tables
 from vitask.reporting.sections import merged
 from vitask.reporting.study import Estimate, Result, Study, baselines, estimate, figure_of
-from vitask.reporting.tables import cell, class_table, further_table, headline_table, set_table
+from vitask.reporting.tables import cell, class_table, further_table, given_table, headline_table, set_table
 
-from .studies import HOSTILE, LABELS, grid, metrics, mixture, run, study
+from .studies import HOSTILE, LABELS, by_row, grid, metrics, mixture, run, study
 
 RDA = f"+ RDA {HOSTILE}"
-
-
-def by_row(table) -> dict[str, list[str]]:
-    return {name: [" ".join(filter(None, each)) for each in cells] for name, cells in table.rows}
 
 
 @pytest.mark.parametrize(
@@ -235,56 +228,13 @@ def test_the_paper_says_nothing_of_other_data_splits_and_modes(change):
     assert paper_table(Study("", "", [result], runs), "test") is None
 
 
-def test_costs_include_earlier_stages_and_are_set_against_plain_tuning():
-    first = run("ep", 0, "stage=ep")
-    runs = {"vanilla": [run("v", 0, "stage=vanilla")], "VITask": [replace(run("c", 0, "stage=crt"), earlier=(first,))]}
-    rows = by_row(cost_table(Study("", "", [], runs)))
-    assert rows["vanilla"] == ["60.0 s", "1.0 GiB", "1.0 T", "1.0 k", "1.0 M"]
-    assert rows["VITask"] == ["2 min 2.00 ×", "1.0 GiB 1.00 ×", "2.0 T 2.00 ×", "1.0 k 1.00 ×", "1.0 M 1.00 ×"]
-    assert cost_table(Study("", "", [], {"a": [replace(first, summary={})]})) is None
-
-
-def test_a_tsm_that_rows_share_has_a_line_of_its_own():
-    cost = {"seconds": 30.0, "flops": 2e9}
-    rows = {
-        row: [replace(run(row, seed, "stage=crt"), tsm=Path(f"tsm{seed}"), tsm_cost=cost) for seed in (0, 1)]
-        for row in ("a", "b")
-    }
-    found = by_row(cost_table(Study("", "", [], rows)))
-    assert (list(found), found["TSM"]) == (["TSM", "a", "b"], ["30.0 s", "-", "2.0 G", "-", "-"])
-    tsm = {"TSM alone": [run("t", 0, "stage=tsm")]}
-    assert list(by_row(cost_table(Study("", "", [], {**tsm, **rows})))) == ["TSM alone", "a", "b"]
-
-
-def test_probes_show_what_each_row_has_forgotten():
-    def asked(name: str, before: float, after: float) -> dict:
-        states = {"untuned": before, "tuned": after, "difference": after - before}
-        return {"probe": name, "samples": 9} | {
-            state: {"perplexity": 1 + value, "exact_match": value} for state, value in states.items()
-        }
-
-    rows = {
-        "a": [replace(run("a", seed, "stage=crt"), probes=[asked("own", 0.9, 0.5 + seed / 10)]) for seed in (0, 1)],
-        "b": [replace(run("b", 0, "stage=crt"), probes=[asked("other", 0.5, 0.5)])],
-        "c": [run("c", 0, "stage=crt")],
-    }
-    own, other = retention_tables(Study("", "", [], rows))
-    assert [(t.title, t.corner, list(by_row(t))) for t in (own, other)] == [
-        ("Retention: own", "n = 9", ["a"]), ("Retention: other", "n = 9", ["b"]),
-    ]  # fmt: skip
-    assert own.groups == [("before tuning", 2), ("after tuning", 2), ("difference", 2)]
-    assert by_row(own)["a"][:4] == ["1.900 ± 0.000", "0.900 ± 0.000", "1.550 ± 0.071", "0.550 ± 0.071"]
-    assert by_row(other)["b"][4:] == ["1.000", "0.000"]
-
-
-@pytest.mark.parametrize(
-    ("shown", "text"),
-    [(duration(0.04), "0.0 s"), (duration(119), "119.0 s"), (duration(3700), "1 h 02 min"),
-     (duration(7170), "2 h 00 min"), (large(999), "999"), (large(1e15), "1.0 P"), (memory(512), "512 B"),
-     (memory(2**40), "1.0 TiB")],
-)  # fmt: skip
-def test_units_are_those_that_people_read(shown, text):
-    assert shown == text
+def test_labels_that_an_image_may_share_are_counted_as_given_missed_or_wrong():
+    tables = {"cyst": [[5, 1], [2, 3]], "scar": [[9, 0], [1, 1]]}
+    by_mode = {"off": [{"confusion_by_label": tables}, {"confusion_by_label": tables}], "on": [{"accuracy": 1.0}]}
+    found = given_table("", by_mode)
+    assert found.columns == [("w/o EP", name) for name in ("given rightly", "missed", "given wrongly")]
+    assert by_row(found) == {"cyst": ["6", "4", "2"], "scar": ["2", "2", "0"]}
+    assert given_table("", {"off": [{"confusion": [[1]]}]}) is None
 
 
 def test_a_grid_has_differences_and_effects_paired_by_seed():
@@ -339,21 +289,26 @@ def test_a_sentence_is_said_once_with_its_rows():
 
 
 def test_what_is_missing_comes_with_a_command():
-    found = study(seeds=(0,))
-    bare = [
-        replace(r, metrics={k: v for k, v in r.metrics.items() if k not in ("per_class", "pairs", "intervals")})
-        for r in found.results
-    ]
+    found, left_out = study(seeds=(0,)), ("per_class", "pairs", "intervals", "generated")
+    bare = [replace(r, metrics={k: v for k, v in r.metrics.items() if k not in left_out}) for r in found.results]
     notes = {note.text.rpartition(": ")[2]: note.command for note in missing_of(replace(found, results=bare))}
     assert set(notes) == {
         "no figures by label, confusion, reliability.",
         "no bootstrap intervals.",
         "no ranking densities.",
+        "no free-form answers, so no share of them that is no label.",
     }
     command = notes["no ranking densities."]
     assert command.startswith("vitask evaluate 'run=runs/<script>")
     assert command.endswith("split=test ranking=true")
     assert list(missing_of(found)) == []
+
+
+def test_a_linear_head_lacks_nothing_that_only_answers_have():
+    runs = {"head": [run("head", 0, "stage=head")]}
+    bare = [Result("head", 0, "test", "off", {"accuracy": 0.5}, "digits")]
+    said = {note.text.partition(": ")[2] for note in missing_of(Study("", "", bare, runs))}
+    assert said == {"no figures by label, confusion, reliability.", "no bootstrap intervals."}
 
 
 def test_a_row_without_its_exemplar_mode_is_said():

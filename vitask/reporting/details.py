@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from vitask.reporting.figures import confusion_figure, density_figure, line_figure, reliability_figure
 from vitask.reporting.study import MODES, RunRecord, Study
-from vitask.reporting.tables import Metrics, Table, class_table, instruction_table, metrics_of, set_table
+from vitask.reporting.tables import Metrics, Table, class_table, given_table, instruction_table, metrics_of, set_table
 
 NO_LOSS = {"epoch", "lr", "grad_norm", "samples_per_second", "without_negative"}
 VALIDATION = {"val_accuracy": "accuracy", "val_macro_f1": "macro-F1"}
@@ -28,7 +28,9 @@ def row_tables(study: Study, row: str, evaluation: str) -> list[Table]:
     by_mode = _by_mode(study, row, evaluation)
     where = evaluation if len(study.evaluations) > 1 else ""
     tables = [set_table(_joined(row, where), by_mode)]
-    tables += [class_table(f"{_joined(row, where, name)}: labels", metrics) for name, metrics in _by_set(by_mode)]
+    for name, metrics in _by_set(by_mode):
+        title = _joined(row, where, name)
+        tables += [class_table(f"{title}: labels", metrics), given_table(f"{title}: labels given", metrics)]
     tables.append(instruction_table(f"{_joined(row, where)}: instructions", by_mode))
     return [table for table in tables if table is not None]
 

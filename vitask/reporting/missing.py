@@ -27,6 +27,7 @@ class Part(NamedTuple):
     options: str
     concerns: Callable[[Result], bool]
     has: Callable[[Result], bool]
+    answers: bool = False  # a linear head gives none
 
 
 PARTS = (
@@ -37,8 +38,21 @@ PARTS = (
         lambda r: _has(r, "per_class"),
     ),
     Part("free answers", "generate=true", lambda r: is_open(r.metrics), lambda r: "exact_match" in r.metrics),
+    Part(
+        "free-form answers, so no share of them that is no label",
+        "generate=true",
+        lambda r: not is_open(r.metrics) and r.mode in WITHOUT_EXEMPLAR,
+        lambda r: _has(r, "generated"),
+        answers=True,
+    ),
     Part("bootstrap intervals", "overwrite=true", lambda r: True, lambda r: _has(r, "intervals")),
-    Part("ranking densities", "ranking=true", lambda r: r.mode in WITHOUT_EXEMPLAR, lambda r: _has(r, "pairs")),
+    Part(
+        "ranking densities",
+        "ranking=true",
+        lambda r: r.mode in WITHOUT_EXEMPLAR,
+        lambda r: _has(r, "pairs"),
+        answers=True,
+    ),
 )
 
 
@@ -46,8 +60,10 @@ def missing_of(study: Study) -> Iterator[Note]:
     """Yield what a study lacks, each with the command for the first run that lacks it."""
     if study.grid and not study.runs:
         yield Note(f"{study.title}: its runs are not beside it, so settings, curves, costs and examples are left out.")
+    heads = {row for row, runs in study.runs.items() if any(run.stage == "head" for run in runs)}
     for part in PARTS:
-        concerned = [result for result in study.results if part.concerns(result)]
+        able = [result for result in study.results if not part.answers or result.row not in heads]
+        concerned = [result for result in able if part.concerns(result)]
         if concerned and not any(map(part.has, concerned)):
             yield Note(f"{study.title}: no {part.name}.", _command(study, concerned[0], part.options))
     for row, runs in study.runs.items():

@@ -34,6 +34,8 @@ FURTHER = {
     "pairs ranked rightly": "ranking.pairs_right",
     "AUC of pairs": "ranking.auc",
 }
+GIVEN = {"given rightly": (1, 1), "missed": (1, 0), "given wrongly": (0, 1)}
+"""Cells of a confusion of no and yes: truth, answer."""
 PER_CLASS = {"precision": "precision", "recall": "recall", "F1": "f1", "AUC": "auc"}
 
 
@@ -152,6 +154,27 @@ def class_table(title: str, by_mode: Mapping[str, Sequence[Metrics]]) -> Table |
         by_mode: the metrics of one data set in each mode, one a seed.
     """
     return _parts_table(title, by_mode, ("per_class", "label"), ("support", "images"), PER_CLASS)
+
+
+def given_table(title: str, by_mode: Mapping[str, Sequence[Metrics]]) -> Table | None:
+    """Count, where an image may have several labels, how often each was given rightly, wrongly, or missed.
+
+    Those of several seeds are added up; the arguments are those of `class_table`.
+    """
+    known = {mode: [m["confusion_by_label"] for m in several if m.get("confusion_by_label")]
+             for mode, several in by_mode.items()}  # fmt: skip
+    known = {mode: several for mode, several in known.items() if several}
+    if not known:
+        return None
+    rows = []
+    for label in next(iter(known.values()))[0]:
+        cells = []
+        for several in known.values():
+            tables = [each[label] for each in several]
+            cells += [Cell(f"{sum(table[truth][answer] for table in tables):g}") for truth, answer in GIVEN.values()]
+        rows.append((label, cells))
+    columns = [(MODES.get(mode, mode), name) for mode in known for name in GIVEN]
+    return Table(title, "label", columns, rows, "Images; of several seeds added up.")
 
 
 def instruction_table(title: str, by_mode: Mapping[str, Sequence[Metrics]]) -> Table | None:
