@@ -114,7 +114,7 @@ def test_the_page_shows_what_was_asked_for(reported):
     for words in (
         "w/o EP", "w/ EP", "majority class", "Deviations from the paper", "The label texts are one's own",
         "25% of the training labels are replaced", "Confusion", "Reliability", "Ranking", "Losses", "Learning rate",
-        "On the validation split", "What the exemplar changed", "Settings", "fingerprint", "transformers",
+        "On the validation split", "What the exemplar changed", "Answered wrongly", "Settings", "fingerprint", "transformers",
         "label noise",
     ):  # fmt: skip
         assert words in shown, words

@@ -13,7 +13,6 @@ from vitask.config.build import build_task
 from vitask.data import members_of
 from vitask.errors import VitaskError
 from vitask.reporting.examples import Rows, ShownExamples, Thumbnail, choose_examples, counts
-from vitask.reporting.open_ended import is_open
 from vitask.reporting.study import Result, RunRecord, Study
 from vitask.runs.folder import RunFolder
 
@@ -38,21 +37,17 @@ class Gallery:
         self._tasks: dict[str, TaskData | str] = {}
 
     def examples(self, study: Study) -> dict[str, ShownExamples]:
-        """Return examples by row, for rows that were evaluated with and without the exemplar on their own data.
+        """Return examples by row, of rows that were evaluated without the exemplar on their own data.
 
-        Answers in words are shown without an exemplar, too.
+        With those of the exemplar beside, they show what it changed; else what was answered rightly and wrongly.
         """
         found = {}
-        for row, runs in study.runs.items():
-            for evaluation in study.evaluations:
-                by_mode = {
-                    result.mode: result
-                    for result in study.select(evaluation, row)
-                    if result.seed == runs[0].seed and result.folder and _on_own_data(result)
-                }
-                shown = {"off", "on"} <= by_mode.keys() or ("off" in by_mode and is_open(by_mode["off"].metrics))
-                if self.count and row not in found and shown:
-                    found[row] = self._shown(runs[0], evaluation, by_mode)
+        for row, runs in study.runs.items() if self.count else ():
+            by_mode = {evaluation: _of_seed(study, row, evaluation, runs[0].seed) for evaluation in study.evaluations}
+            usable = [evaluation for evaluation, modes in by_mode.items() if "off" in modes]
+            if usable:
+                evaluation = max(usable, key=lambda name: "on" in by_mode[name])
+                found[row] = self._shown(runs[0], evaluation, by_mode[evaluation])
         return {row: shown for row, shown in found.items() if shown.examples}
 
     def _shown(self, run: RunRecord, evaluation: str, by_mode: Mapping[str, Result]) -> ShownExamples:
@@ -127,6 +122,12 @@ def _rows_of(task: TaskData, split: str) -> dict[str, tuple[Any, int]]:
         for member in members_of(task)
         for row, name in enumerate(member.splits[split]["id"][:])
     }
+
+
+def _of_seed(study: Study, row: str, evaluation: str, seed: int) -> dict[str, Result]:
+    """What one run was found to do on its own data, by mode."""
+    found = study.select(evaluation, row)
+    return {each.mode: each for each in found if each.seed == seed and each.folder and _on_own_data(each)}
 
 
 def _on_own_data(result: Result) -> bool:
