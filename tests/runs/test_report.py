@@ -114,8 +114,8 @@ def test_the_page_shows_what_was_asked_for(reported):
     for words in (
         "w/o EP", "w/ EP", "majority class", "Deviations from the paper", "The label texts are one's own",
         "25% of the training labels are replaced", "Confusion", "Reliability", "Ranking", "Losses", "Learning rate",
-        "On the validation split", "What the exemplar changed", "Answered wrongly", "Settings", "fingerprint", "transformers",
-        "label noise",
+        "On the validation split", "What the exemplar changed", "Settings", "fingerprint",
+        "transformers", "label noise",
     ):  # fmt: skip
         assert words in shown, words
     assert "is not evaluated" not in shown
@@ -127,6 +127,13 @@ def test_examples_show_the_images(reported, trained):
     assert images
     assert all((each["width"], each["height"]) == ("8", "8") for each in images)
     assert (reported / "report.html").stat().st_size < 1_000_000
+
+
+def test_without_the_exemplar_they_show_what_was_answered_rightly_and_wrongly(own, tmp_path):
+    shutil.rmtree(run_of(own, "ep") / "eval/test-on")
+    shown = report([own], tmp_path / "report")
+    assert "Answered rightly" in shown or "Answered wrongly" in shown
+    assert "What the exemplar changed" not in shown
 
 
 def test_a_browser_shows_it_without_complaint(reported):
