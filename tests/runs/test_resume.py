@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}
 LONG = ["stage=ep", "optim.epochs=8", "launch.save_every=2"]  # 24 steps
 
 

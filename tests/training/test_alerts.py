@@ -103,6 +103,44 @@ def test_steps_that_fp16_skips_are_said_when_there_is_no_end_of_them():
     assert "fp16 skipped them all" in text
 
 
+def collapsed(count, said=(24, 0), right=(12, 12)):
+    """Steps whose answers all begin with the first of two tokens, which is right for half of them."""
+    return [{"answers": [list(said), list(right)]}] * count
+
+
+def answered(values, watch, start=1):
+    return [
+        (step, text)
+        for step, each in enumerate(values, start=start)
+        for text in watch.observe(step, USUAL, waited=0.0, took=1.0, **each)
+    ]
+
+
+def test_answers_that_have_become_one_are_said_in_the_second_half():
+    ((step, text),) = answered(collapsed(300), Alerts(steps=200))
+    assert step == 100 + alerts.WINDOW
+    assert text.startswith(
+        "100% of the answers of the last 50 steps begin alike, which is right for 50%: the model has"
+    )
+    assert answered(collapsed(90), Alerts(steps=200)) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"said": (23, 1)}, {"right": (22, 2)}, {"said": (0, 0)}],
+    ids=["not all", "nearly all are so", "no answer of the set at all"],
+)
+def test_answers_that_differ_or_are_right_say_nothing(change):
+    assert answered(collapsed(300, **change), Alerts(steps=200)) == []
+
+
+def test_a_resumed_watcher_remembers_the_answers():
+    first, second = Alerts(steps=200), Alerts(steps=200)
+    assert answered(collapsed(130), first) == []
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert [step for step, _ in answered(collapsed(70), second, start=131)] == [150]
+
+
 def test_a_resumed_watcher_goes_on_as_if_nothing_had_been():
     values = [*noisy(20), *({"grad_norm": norm} for norm in (20.0, 40.0, 80.0, 160.0, 320.0))]
     expected = steps(values)

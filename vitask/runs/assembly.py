@@ -20,6 +20,7 @@ from vitask.runs.identity import at_stage, is_head, needs_exemplar, needs_tsm, r
 from vitask.runs.out_of_fold import teacher_logits
 from vitask.runs.questions import asked_in, build_questions, require_plain_texts
 from vitask.runs.tuned import load_run_tsm, require_connector, require_same_tsm
+from vitask.training.answers import AnswerCounts
 from vitask.training.candidates import Candidates
 from vitask.training.head import HeadTask, HeadTrainingData
 from vitask.training.tsm_task import joint_heads
@@ -175,7 +176,7 @@ def _answering(
         candidates=Candidates(task, config.objective.closed_set.limit, config.seed, taught),
         image_features=features,
     )
-    return VITask(vlm, objective), data
+    return VITask(vlm, objective, None if task.open_ended else AnswerCounts(responses)), data
 
 
 def _prepare(vlm: ExemplarVLM, config: Config, earlier: Path | None) -> Parts:

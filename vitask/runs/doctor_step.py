@@ -90,7 +90,7 @@ def _values(task: nn.Module, batch: Any, accelerator: Accelerator) -> dict[str, 
     with accelerator.autocast():
         parts = task(batch, totals, 1.0)
     parts["loss"].backward()
-    return {name: value.item() for name, value in parts.items()}
+    return {name: value.item() for name, value in parts.items() if value.ndim == 0}
 
 
 def _nudge(task: nn.Module) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 WINDOW = 50
@@ -22,12 +22,18 @@ ALONE = 0.5
 """Share of samples without a negative image: above it, CRT leaves out more samples than it takes."""
 WAITING, WORTHWHILE = 0.5, 30.0
 """Share of the time that goes into waiting for data, and the seconds of such waiting from which it is worth mending."""
+SAME, MOST = 0.98, 0.9
+"""Share of the answers that begin alike, and the largest share of the right ones that would not explain it."""
 SKIPPED = 10
 """Steps one after the other that fp16 skips: its scale halves with each, so a healthy run skips a few at its start."""
 
 
 class Alerts:
     """Watches the steps of a run.
+
+    Args:
+        workers: data-loading processes.
+        steps: of the whole run; answers are watched in its second half, as every model begins with one for all.
 
     Attributes:
         raised: `{"step", "warning"}` of what was said so far.
@@ -38,15 +44,24 @@ class Alerts:
         []
     """
 
-    def __init__(self, workers: int = 0) -> None:
+    def __init__(self, workers: int = 0, steps: int = 0) -> None:
         self.workers = workers
+        self.steps = steps
         self.raised: list[dict[str, Any]] = []
         self._said: set[str] = set()
         self._kept: dict[str, deque[float]] = {}
+        self._answers: deque[Sequence[Sequence[int]]] = deque(maxlen=WINDOW)
         self._high = self._skipped = 0
 
     def observe(
-        self, step: int, values: Mapping[str, float], *, waited: float, took: float, skipped: bool = False
+        self,
+        step: int,
+        values: Mapping[str, float],
+        *,
+        waited: float,
+        took: float,
+        skipped: bool = False,
+        answers: Sequence[Sequence[int]] | None = None,
     ) -> list[str]:
         """Look at one step and return what is to be said now, mostly nothing.
 
@@ -56,6 +71,7 @@ class Alerts:
             waited: seconds until its data was there.
             took: seconds of the whole step, waiting included.
             skipped: whether fp16's scaler left the weights as they were.
+            answers: how often each answer was given and was right, as `AnswerCounts` says.
         """
         checks: dict[str, Callable[[], str | None]] = {
             "skipped": lambda: self._skips(skipped),
@@ -64,6 +80,7 @@ class Alerts:
             "negatives": lambda: self._alone(values),
             "images": lambda: self._unranked(values),
             "data": lambda: self._starves(waited, took),
+            "answers": lambda: self._collapses(step, answers),
         }
         found = {kind: text for kind, check in checks.items() if (text := check()) and kind not in self._said}
         self._said |= found.keys()
@@ -73,13 +90,14 @@ class Alerts:
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run goes on from."""
         kept = {name: list(values) for name, values in self._kept.items()}
-        return {"raised": self.raised, "said": sorted(self._said), "kept": kept,
+        return {"raised": self.raised, "said": sorted(self._said), "kept": kept, "answers": list(self._answers),
                 "high": self._high, "skipped": self._skipped}  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from where an interrupted run was saved."""
         self.raised, self._said = list(state["raised"]), set(state["said"])
         self._kept = {name: deque(values, WINDOW) for name, values in state["kept"].items()}
+        self._answers = deque(state["answers"], WINDOW)
         self._high, self._skipped = state["high"], state["skipped"]
 
     def _window(self, name: str, value: float) -> deque[float]:
@@ -157,4 +175,21 @@ class Alerts:
         return (
             f"{waiting / whole:.0%} of the time of the last {len(times)} steps went into waiting for data; raise "
             f"launch.workers (now {self.workers}), or keep image features with vlm.feature_cache_gb"
+        )
+
+    def _collapses(self, step: int, answers: Sequence[Sequence[int]] | None) -> str | None:
+        if answers is None or step <= self.steps / 2:
+            return None
+        self._answers.append(answers)
+        given, right = (
+            [sum(counts) for counts in zip(*rows, strict=True)] for rows in zip(*self._answers, strict=True)
+        )
+        commonest, total = given.index(max(given)), sum(right)
+        share, truth = given[commonest] / total, right[commonest] / total
+        if len(self._answers) < WINDOW or share < SAME or truth > MOST:
+            return None
+        return (
+            f"{share:.0%} of the answers of the last {WINDOW} steps begin alike, which is right for {truth:.0%}: the "
+            "model has collapsed to one answer; lower optim.lr, or show rare classes more often with "
+            "optim.sampling.classes=0"
         )

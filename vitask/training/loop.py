@@ -41,7 +41,7 @@ class Task(Protocol):
         """What each part is averaged over."""
 
     def __call__(self, batch: Mapping[str, Any], totals: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
-        """Loss and parts, normalised by the totals of the whole optimiser step."""
+        """Loss and parts, normalised by the totals of the whole step; also `answers`, counts to be watched."""
 
 
 class TrainingData(Protocol):
@@ -139,7 +139,7 @@ class Loop:
         self.step = 0
         self.clock = time.perf_counter()  # the moment of the last step, waiting for data included
         self.cost = CostMeter(task, accelerator.device)
-        self.alerts = Alerts(settings.workers)
+        self.alerts = Alerts(settings.workers, self.total_steps)
         self.sharded = bool(layers) and accelerator.num_processes > 1
         if self.sharded:
             shard(accelerator, layers)
@@ -189,9 +189,10 @@ class Loop:
                 asked = time.perf_counter()
                 for micro_batches in self._epoch(epoch):
                     waited = time.perf_counter() - asked
-                    values = self._optimise(micro_batches)
+                    values, answers = self._optimise(micro_batches)
                     took, skipped = time.perf_counter() - asked, self.optimizer.step_was_skipped
-                    for text in self.alerts.observe(self.step, values, waited=waited, took=took, skipped=skipped):
+                    seen = {"waited": waited, "took": took, "skipped": skipped, "answers": answers}
+                    for text in self.alerts.observe(self.step, values, **seen):
                         self.accelerator.print(f"warning: step {self.step}: {text}")
                         recorder.log(self.step, {"warning": text})
                     progress.update(bar, completed=self.step, loss=f"loss {values['loss']:.3f}")
@@ -291,8 +292,8 @@ class Loop:
         )
         yield from loader
 
-    def _optimise(self, micro_batches: list[Mapping[str, Any]]) -> dict[str, float]:
-        """Take one optimiser step and return what there is to log about it."""
+    def _optimise(self, micro_batches: list[Mapping[str, Any]]) -> tuple[dict[str, float], list[list[int]] | None]:
+        """Take one optimiser step; return what there is to log about it, and what was answered."""
         accelerator, progress = self.accelerator, self.step / self.total_steps
         batches = [send_to_device(batch, accelerator.device) for batch in micro_batches]
         totals = self._totals(batches)
@@ -310,6 +311,7 @@ class Loop:
                 for name, value in () if idle else out.items():
                     parts[name] = parts.get(name, 0) + value.detach()
         parts = {name: accelerator.reduce(value, "sum") for name, value in parts.items()}
+        answers = parts.pop("answers", None)
         self._check_finite(parts)
         norm = self._clip()
         if accelerator.scaler is None:  # a scaler skips such a step by itself
@@ -325,7 +327,8 @@ class Loop:
         values = {name: value.item() for name, value in parts.items()}
         now = time.perf_counter()
         rate, self.clock = samples / (now - self.clock), now
-        return {**values, "lr": max(rates), "grad_norm": norm, "samples_per_second": round(rate, 1)}
+        values |= {"lr": max(rates), "grad_norm": norm, "samples_per_second": round(rate, 1)}
+        return values, None if answers is None else answers.tolist()
 
     def _totals(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         counts = [self.bare_task.counts(batch) for batch in batches]
