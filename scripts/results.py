@@ -19,8 +19,8 @@ from vitask.runs.folder import read_json, write_text
 
 GRIDS = (
     "closed_set", "table1", "table2", "table3", "fig2", "fig3", "fig4", "fig5", "controls", "few", "long_tail",
-    "under_training", "large_tsm", "retention", "generation", "recommended", "recommended_parity", "recommended_size",
-    "recommended_pairs", "regimes", "recipe_search", "crt_search", "term_search",
+    "under_training", "large_tsm", "forms", "retention", "generation", "recommended", "recommended_parity",
+    "recommended_size", "recommended_pairs", "regimes", "recipe_search", "crt_search", "term_search",
 )  # fmt: skip
 ON_MEDMNIST = ("recommended_xray",)
 PACKAGES = ("torch", "transformers", "peft", "timm")
