@@ -13,15 +13,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-ACCELERATE = ("accelerate.commands.launch", "--num_processes", "2", "--config_file")
 SHIPPED = Path(__file__).parents[2] / "configs/accelerate"
 
 
-def launched(*words: str) -> subprocess.CompletedProcess:
-    """Run a module of Python to its end."""
+def launched(file: str, *words: str) -> subprocess.CompletedProcess:
+    """Train on two ranks of this machine, with a configuration that ships; its number of GPUs is overridden."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = ["--main_process_ip", "127.0.0.1", "--main_process_port", str(free.getsockname()[1])]
+    number = ["--num_processes", "2", "--num_machines", "1", "--machine_rank", "0"]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(SHIPPED / file)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", *words]
+    command = [*launcher, *number, *place, "-m", "vitask", "train", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
 
 
@@ -42,7 +45,7 @@ def test_two_ranks_give_the_run_of_one(own_pipeline, cli):
     (run,) = set((own_pipeline.out / "shapes").glob("crt-*")) - {before}
     wanted, log = model(run), (run / "log.csv").read_text().splitlines()
     shutil.rmtree(run)
-    ended = launched(*TORCHRUN, "-m", "vitask", "train", "stage=crt", *overrides, *terms)
+    ended = launched("multi_gpu.yaml", "stage=crt", *overrides, *terms)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert ended.stdout.count("what trains") == 1, "only the main rank prints"
     found = model(run)
@@ -58,17 +61,10 @@ def test_two_ranks_give_the_run_of_one(own_pipeline, cli):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("file", sorted(SHIPPED.iterdir()), ids=lambda file: file.stem)
-def test_accelerate_launch_starts_the_same_run(file, small, cli, tmp_path):
-    """With the configurations that ship, the VLM split over the ranks; the files' numbers of GPUs are overridden."""
+def test_ranks_that_share_the_model_give_the_run_of_one(small, cli, tmp_path):
     settings = ["stage=vanilla", *small, "optim.name=sgd"]
     assert cli("train", *settings, f"out={tmp_path / 'one'}").code == 0
-    machine = ["--num_machines", "1", "--machine_rank", "0", "--main_process_ip", "127.0.0.1"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    where = [*ACCELERATE, str(file), *machine, "--main_process_port", port]
-    ended = launched(*where, "-m", "vitask", "train", *settings, "launch.shard=true", f"out={tmp_path / 'two'}")
+    ended = launched("multi_node.yaml", *settings, "launch.shard=true", f"out={tmp_path / 'two'}")
     assert ended.returncode == 0, ended.stderr[-3000:]
     one, two = (next((tmp_path / name).glob("shapes/vanilla-*")) for name in ("one", "two"))
     assert one.name == two.name
