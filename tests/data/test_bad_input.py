@@ -76,6 +76,13 @@ CASES = {
         1,
         ["labels.parquet: not a complete Parquet file"],
     ),
+    "Parquet whose names are no text": (
+        TABLE,
+        lambda eight, folder, npz: _without_text(eight("labels.parquet")),
+        [],
+        1,
+        ["labels.parquet: not a complete Parquet file"],
+    ),
     "missing column": (
         TABLE,
         labels(label=None, lable=list("abababab")),
@@ -233,6 +240,11 @@ CASES = {
 
 def _half(path):
     half(path)
+    return path
+
+
+def _without_text(path):
+    path.write_bytes(path.read_bytes().replace(b"label", b"l\x80bel"))
     return path
 
 

@@ -143,7 +143,7 @@ def _open_parquet(path: Path) -> Iterator[Any]:
     try:
         with parquet.ParquetFile(path) as file:
             yield file
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
         if getattr(error, "filename", None) is not None:  # another file, named in the table
             raise
         raise VitaskError(f"{path}: not a complete Parquet file: {' '.join(str(error).split())}") from error
