@@ -201,6 +201,17 @@ def test_a_checkpoint_comes_by_time_too(tmp_path, accelerator, monkeypatch, minu
     assert steps == saved
 
 
+def test_going_on_with_another_number_of_ranks_is_said(tmp_path, accelerator, monkeypatch, capsys):
+    loop = make_loop(tmp_path, accelerator)
+    make_loop(tmp_path, accelerator)
+    assert "rank(s)" not in capsys.readouterr().out
+    monkeypatch.setattr("vitask.training.loop.gather_object", lambda own: own * 2)
+    loop.save()
+    monkeypatch.undo()
+    make_loop(tmp_path, accelerator)
+    assert "warning: begun on 2 rank(s), goes on with 1: random numbers" in capsys.readouterr().out
+
+
 def test_ranks_that_see_different_checkpoints_do_not_begin(tmp_path, accelerator, monkeypatch):
     """As on machines that do not share the folder: they would train on different batches, and then hang."""
     monkeypatch.setattr("vitask.training.loop.gather_object", lambda own: [*own, 5])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from vitask.config.schema import OptimConfig
-    from vitask.training.loop import TrainingData
+    from vitask.training.protocols import TrainingData
     from vitask.tsm import ExemplarSource
 
 LONG = 10.0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import gather_object, send_to_device
@@ -31,33 +31,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    from vitask.training.protocols import TrainingData
     from vitask.training.recorder import Recorder
-
-
-class Task(Protocol):
-    """What the loop trains: a module whose forward gives `{"loss", part, ...}` of a micro-batch."""
-
-    def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What each part is averaged over."""
-
-    def __call__(self, batch: Mapping[str, Any], totals: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
-        """Loss and parts, normalised by the totals of the whole step; also `answers`, counts to be watched."""
-
-
-class TrainingData(Protocol):
-    """A training split: items by key, and how items become a micro-batch."""
-
-    def __len__(self) -> int:
-        """Number of samples of an epoch."""
-
-    def keys(self, epoch: int, steps: Sequence[Sequence[int]]) -> list[list[Any]]:
-        """The keys of an epoch's items from their indices, one list an optimiser step (over all ranks)."""
-
-    def __getitem__(self, key: Any) -> Any:
-        """One item, a pure function of its key."""
-
-    def collate(self, items: Sequence[Any]) -> Mapping[str, Any]:
-        """One micro-batch; its `id` has one entry a sample."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +66,7 @@ class Loop:
     """Trains a task; resumes from the newest checkpoint of the run folder as if it had not been interrupted.
 
     Args:
-        task: the module, on the CPU and with its frozen parts frozen.
+        task: the module (see `protocols.Task`), on the CPU and with its frozen parts frozen.
         data: the training split.
         optimizer: over the task's trainable parameters.
         scheduler: builds the learning-rate schedule from the optimiser and the number of steps.
@@ -271,8 +246,13 @@ class Loop:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.extra_state is not None:
             self.extra_state.load_state_dict(state["extra"])
-        own, ranks = self.accelerator.process_index, len(state["random"])
-        restore_random_state(state["random"][own if ranks == self.accelerator.num_processes else 0])
+        own, before, now = self.accelerator.process_index, len(state["random"]), self.accelerator.num_processes
+        if before != now:
+            self.accelerator.print(
+                f"warning: begun on {before} rank(s), goes on with {now}: random numbers, and terms that compare the "
+                "images of one forward, are not those of a run that was not interrupted"
+            )
+        restore_random_state(state["random"][own if before == now else 0])
 
     def _epoch(self, epoch: int) -> Iterator[list[Mapping[str, Any]]]:
         """Yield the remaining steps of an epoch, each as this rank's micro-batches."""
