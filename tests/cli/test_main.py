@@ -70,6 +70,11 @@ def test_the_examples_of_train_compose(cli):
             compose_config("train", line.split()[2:])
 
 
+def test_help_of_ablate_names_every_grid(cli):
+    ended = cli("ablate", "--help")
+    assert set(groups()["ablation"]) <= set(ended.out.replace(".", " ").split())
+
+
 def test_a_verb_without_arguments_that_needs_some_shows_help(cli):
     assert cli("ablate").out.startswith("Usage: vitask ablate NAME")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 from vitask.cli.help import print_help, wants_help
 from vitask.errors import UsageError
 
@@ -11,9 +13,17 @@ EXAMPLES = """\
   vitask ablate fig2 data.label_noise=0 out=runs/clean
   vitask ablate table2 experiment=paper_derma data.root=~/medmnist
   vitask ablate sweep objective.alpha=0.3,1,3 exemplar.position=after_image,before_assistant
-  vitask ablate table2 evaluations.test.options=[ranking=true]
+  vitask ablate table2 evaluations.test.options=[ranking=true]"""
+PAPER = ("table1", "table2", "table3", "table3_paper", "fig2", "fig3", "fig4", "fig5")
 
-The paper's: table1 table2 table3 (its own sets: table3_paper) fig2 fig3 fig4 fig5; beyond it: controls closed_set"""
+
+def _grids() -> str:
+    """Name the grids that there are, one's own among them."""
+    from vitask.config.keys import groups
+
+    others = [name for name in groups()["ablation"] if name not in PAPER]
+    text = f"The paper's: {' '.join(PAPER)} (table3_paper: on its own sets). Beyond it: {' '.join(others)}."
+    return fill(text, 100, break_on_hyphens=False)
 
 
 def main(arguments: list[str]) -> None:
@@ -24,7 +34,7 @@ def main(arguments: list[str]) -> None:
             "Run a grid of configs/ablation over seeds; write table.md, results.json and, where the grid has one,\n"
             "figure.svg. What is finished is not repeated, what was killed resumes. Other keys override every run; a\n"
             "key with several values (a,b) gives every row once for each.",
-            EXAMPLES,
+            f"{EXAMPLES}\n\n{_grids()}",
             usage="ablate NAME",
         )
         return
