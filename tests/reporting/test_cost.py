@@ -24,7 +24,7 @@ def test_costs_include_earlier_stages_and_are_set_against_plain_tuning():
 
 
 def test_a_tsm_that_rows_share_has_a_line_of_its_own():
-    cost = {"seconds": 30.0, "flops": 2e9}
+    cost = {"seconds": 30.0, "flops": 2e9, "peak_memory_bytes": None}  # as of an encoder that nothing trains
     rows = {
         row: [replace(run(row, seed, "stage=crt"), tsm=Path(f"tsm{seed}"), tsm_cost=cost) for seed in (0, 1)]
         for row in ("a", "b")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitask.errors import UsageError
+from vitask.errors import UsageError, VitaskError
 
 if TYPE_CHECKING:
     from typing import TypeAlias, TypeGuard
@@ -73,4 +73,6 @@ def as_rgb(image: ImageLike) -> Image:
         raise UsageError(
             f"images: expected uint8 arrays (H, W) or (H, W, 1, 3 or 4), got {image.dtype} of shape {image.shape}"
         )
+    if not pixels.size:  # PIL's own words about it differ by version
+        raise VitaskError(f"images: an array of shape {image.shape} has no pixels")
     return seen(Image.fromarray(pixels), "images")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vitask.reporting.paper import method_of
 from vitask.reporting.study import RunRecord, Study, figure_of
@@ -60,7 +61,7 @@ def cost_table(study: Study) -> Table | None:
     if not costs:
         return None
     plain = next((row for row in costs if method_of(study.runs[row][0].weights) == "vanilla"), None)
-    tsms = {run.tsm: run.tsm_cost for runs in study.runs.values() for run in runs if run.tsm_cost}
+    tsms = {run.tsm: _known([run.tsm_cost]) for runs in study.runs.values() for run in runs if run.tsm_cost}
     rows = [
         (row, [_cell(found, costs.get(plain), key, compared=row != plain and study.runs[row][0].stage != "tsm")
                for key in UNITS])
@@ -78,7 +79,11 @@ def total_cost(run: RunRecord) -> dict[str, float]:
 
     What one of them does not know is left out.
     """
-    costs = [each.summary.get("cost") for each in (*run.earlier, run)]
+    return _known([each.summary.get("cost") for each in (*run.earlier, run)])
+
+
+def _known(costs: Sequence[Mapping[str, Any] | None]) -> dict[str, float]:
+    """Put the costs of stages together, without what one of them does not know."""
     known = {key: [figure_of(cost, key) for cost in costs] for key in UNITS}
     return {key: sum(values) if key in SUMMED else max(values) for key, values in known.items() if None not in values}
 

@@ -58,7 +58,7 @@ class RunRecord:
     earlier: tuple[RunRecord, ...] = ()
     probes: Sequence[Mapping[str, Any]] = ()
     tsm: Path | None = None
-    tsm_cost: Mapping[str, float] = field(default_factory=dict)
+    tsm_cost: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
