@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
+import shlex
 import subprocess
 import sys
 from importlib.resources import files
@@ -14,7 +16,8 @@ import yaml
 from vitask import __version__
 from vitask.cli import main as module
 from vitask.cli.main import VERBS
-from vitask.config.compose import compose_config, groups
+from vitask.config.compose import ROOTS, check_override, compose_config, groups
+from vitask.config.grid import compose_grid
 from vitask.errors import UsageError, VitaskError, did_you_mean
 
 
@@ -68,6 +71,24 @@ def test_the_examples_of_train_compose(cli):
         lines = [line.split("   ")[0].strip() for line in out.splitlines() if line.startswith("  vitask train")]
         for line in filter(None, lines):
             compose_config("train", line.split()[2:])
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS.keys() - {"completion"}))
+def test_examples_of_help_are_read_as_they_stand(verb):
+    """Grids and overrides alone: the runs and files that they name are not here."""
+    text = importlib.import_module(f"vitask.cli.{verb.replace('-', '_')}").EXAMPLES
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("vitask ")]
+    assert lines
+    for line in lines:
+        words = shlex.split(re.split(r"\s{2,}", line)[0])[2:]
+        if verb == "ablate":
+            compose_grid(words[0], words[1:])
+            continue
+        place = words[0] if verb == "config" and words and words[0] in ("evaluate", "ablate") else verb
+        root = {"demo-ui": "demo_ui", "doctor": "train", "data": "train", "config": "train"}.get(place, place)
+        for override in (word for word in words if "=" in word and root in ROOTS):
+            if not (root == "evaluate" and override.startswith("data")):  # a run's folder, or a training run's keys
+                check_override(root, override)
 
 
 def test_help_of_ablate_names_every_grid(cli):

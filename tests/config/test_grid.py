@@ -138,6 +138,29 @@ def test_a_value_of_a_sweep_is_checked_like_any_other():
         compose_grid("sweep", ["connector=mlp,linaer"])
 
 
+def test_evaluations_are_changed_and_added_from_the_command_line():
+    changes = ["evaluations.test.options=['ranking=true']", "evaluations.probe.options=['probe=a.csv']"]
+    grid, rest = compose_grid("table2", changes)
+    assert {name: spec.options for name, spec in grid.evaluations.items()} == {
+        "test": ["ranking=true"], "probe": ["probe=a.csv"],
+    }  # fmt: skip
+    assert rest == []
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("evaluations.test.options=[ranking=true]", "'evaluations.test.options=[ranking=true]' cannot be read"),
+        ("evaluations.test.optoins=[a]", "evaluations.test.optoins"),
+        ("seeds=[0", "'seeds=[0' cannot be read"),
+    ],
+)
+def test_an_override_of_the_grid_that_cannot_be_is_named(override, said):
+    with pytest.raises(UsageError) as refused:
+        compose_grid("table2", [override])
+    assert said in str(refused.value)
+
+
 def test_the_paper_s_settings_are_reached_by_experiment():
     grid, rest = compose_grid("table2", ["experiment=paper_derma", "data.root=nowhere"])
     config = compose_config("train", [*grid.base, *grid.rows["+ RDA"], *rest])

@@ -73,8 +73,10 @@ def grids(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_grid_is_trained_evaluated_and_not_repeated(small, tmp_path, cli):
-    grid = ["ablate", "mine", "split=val"]
+def test_a_grid_is_trained_evaluated_and_not_repeated(small, shapes, tmp_path, cli):
+    image = shapes / "test/bar/0.png"
+    (tmp_path / "words.csv").write_text(f"image,prompt,answer\n{image},Repeat: nine,nine\n{image},Repeat: ten,ten\n")
+    grid = ["ablate", "mine", "split=val", f"evaluations.probe.options=['probe={tmp_path / 'words.csv'}']"]
     ended = cli(*grid, *small, f"out={tmp_path}")
     assert ended.code == 0, ended
     folder = tmp_path / "ablations" / "mine"
@@ -108,7 +110,7 @@ def test_a_grid_is_trained_evaluated_and_not_repeated(small, tmp_path, cli):
 
     assert cli("report", str(folder), str(tmp_path / "shapes"), f"out={tmp_path / 'report'}").code == 0
     tables = (tmp_path / "report/tables.md").read_text()
-    assert "Retention: embedded" in tables
+    assert "Retention: words" in tables
     assert tables.count("probe:") == 0, "the grid's own tables leave to that one what the probe found"
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shapes").rglob("*")}

@@ -13,7 +13,7 @@ EXAMPLES = """\
   vitask ablate fig2 data.label_noise=0 out=runs/clean
   vitask ablate table2 experiment=paper_derma data.root=~/medmnist
   vitask ablate sweep objective.alpha=0.3,1,3 exemplar.position=after_image,before_assistant
-  vitask ablate table2 evaluations.test.options=[ranking=true]"""
+  vitask ablate table2 "evaluations.test.options=['ranking=true']" split=val"""
 PAPER = ("table1", "table2", "table3", "table3_paper", "fig2", "fig3", "fig4", "fig5")
 
 

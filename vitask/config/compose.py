@@ -137,7 +137,7 @@ def check_override(root: str, override: str) -> None:
         )
     key, value = match["key"], match["value"]
     if root == "train":
-        _check_syntax(override)
+        check_syntax(override)
         if match["prefix"] or key.startswith("hydra"):
             return
     known_groups = {name: options for name, options in groups().items() if root == "train" and name != "ablation"}
@@ -157,7 +157,8 @@ def _check_dashes(root: str, override: str) -> None:
         raise UsageError(f"'{override}': write {key}={value or '...'}, without dashes")
 
 
-def _check_syntax(override: str) -> None:
+def check_syntax(override: str) -> None:
+    """Raise a `UsageError` if Hydra cannot read an override, or reads several values."""
     try:
         parsed = OverridesParser.create().parse_override(_for_hydra(override))
     except HydraException as error:

@@ -9,7 +9,7 @@ from itertools import product
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from vitask.config.compose import check_override, checked, compose_tree, groups
+from vitask.config.compose import check_override, check_syntax, checked, compose_tree, groups
 from vitask.config.schema import AblationConfig
 from vitask.errors import UsageError, did_you_mean
 
@@ -44,7 +44,11 @@ def compose_grid(name: str, overrides: Sequence[str]) -> tuple[AblationConfig, l
         raise UsageError("a grid runs over several seeds; write seeds=[0,1]")
     own = [override for override in overrides if override.partition("=")[0].partition(".")[0] in own_keys]
     rest = [override for override in overrides if override not in own]
-    grid = checked(AblationConfig, compose_tree([f"+ablation={name}", *(f"ablation.{each}" for each in own)]).ablation)
+    for override in own:
+        check_syntax(override)
+    grid = checked(
+        AblationConfig, compose_tree([f"+ablation={name}", *(f"++ablation.{each}" for each in own)]).ablation
+    )
     if not grid.seeds or not grid.rows:
         raise UsageError(f"{'rows' if grid.seeds else 'seeds'}: a grid needs at least one")
     _check_names(grid)

@@ -107,7 +107,7 @@ def trace_grid(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Ori
     grid, _ = compose_grid(name, overrides)
     if of_runs := [override for override in overrides if override.partition("=")[0].partition(".")[0] not in own]:
         raise UsageError(f"{of_runs[0]} is of the grid's runs, not of the grid; see `vitask config train {of_runs[0]}`")
-    origins = _tree_origins([f"+ablation={name}", *(f"ablation.{override}" for override in overrides)])
+    origins = _tree_origins([f"+ablation={name}", *(f"++ablation.{override}" for override in overrides)])
     return asdict(grid), origins.under("ablation")
 
 
