@@ -92,6 +92,9 @@ def radar_figure(series: Mapping[str, Mapping[str, float]], *, description: str 
                 axes.fill(angles, heights, color=colour(number), alpha=0.07, linewidth=0)
         axes.set_xticks(angles, [short(name, 16) for name in names])
         axes.tick_params(axis="x", pad=6)
+        for label, angle in zip(axes.get_xticklabels(), angles, strict=True):
+            aside = math.sin(angle)
+            label.set_horizontalalignment("center" if abs(aside) < 0.1 else "left" if aside > 0 else "right")
         axes.set_ylim(low, 1.0)
         axes.set_yticks([low + (1 - low) * part / 4 for part in range(1, 5)])
         axes.yaxis.set_major_formatter("{x:.2f}")
