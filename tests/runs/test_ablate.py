@@ -111,7 +111,8 @@ def test_a_grid_is_trained_evaluated_and_not_repeated(small, shapes, tmp_path, c
     assert cli("report", str(folder), str(tmp_path / "shapes"), f"out={tmp_path / 'report'}").code == 0
     tables = (tmp_path / "report/tables.md").read_text()
     assert "Retention: words" in tables
-    assert tables.count("probe:") == 0, "the grid's own tables leave to that one what the probe found"
+    assert "my grid: test" in tables
+    assert "my grid: probe" not in tables, "the grid's own tables leave to that one what the probe found"
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shapes").rglob("*")}
     again = cli(*grid, *small, f"out={tmp_path}")

@@ -136,6 +136,13 @@ def test_without_the_exemplar_they_show_what_was_answered_rightly_and_wrongly(ow
     assert "What the exemplar changed" not in shown
 
 
+def test_a_damaged_tsm_costs_its_vlm_no_place(own, tmp_path):
+    (run_of(own, "tsm") / "summary.json").write_text("{")
+    shown = report([own], tmp_path / "report")
+    assert "its cost is left out" in shown
+    assert "What the exemplar changed" in shown
+
+
 def test_a_browser_shows_it_without_complaint(reported):
     if find_browser() is None:
         pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")

@@ -79,11 +79,19 @@ class Shelf:
                 probes=list(self._probes(folder)),
                 earlier=(*before.earlier, before) if before else (),
                 tsm=tsm.path,
-                tsm_cost=tsm.summary().get("cost", {}) if needs_tsm(config) and tsm.finished else {},
+                tsm_cost=self._cost(tsm) if needs_tsm(config) and tsm.finished else {},
             )
         except VitaskError as error:
             self.leave_out(folder, f"left out, {str(error).removeprefix(f'{folder}/')}.")
             return None
+
+    def _cost(self, tsm: RunFolder) -> dict[str, Any]:
+        """What training a TSM cost; the runs that it belongs to do not suffer if that cannot be read."""
+        try:
+            return tsm.summary().get("cost", {})
+        except VitaskError as error:
+            self.leave_out(tsm.path, f"its cost is left out, {str(error).removeprefix(f'{tsm.path}/')}.")
+            return {}
 
     def _probes(self, folder: Path) -> Iterator[dict[str, Any]]:
         """Yield what a run's probes found; one that is damaged is left out."""

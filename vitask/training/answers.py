@@ -24,7 +24,8 @@ class AnswerCounts(nn.Module):
 
     def __init__(self, responses: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        self.place = next((place for place, tokens in enumerate(zip(*responses)) if len(set(tokens)) > 1), 0)  # noqa: B905
+        columns = enumerate(zip(*responses, strict=False))  # none is the beginning of another: all end alike
+        self.place = next((place for place, tokens in columns if len(set(tokens)) > 1), 0)
         tokens = sorted({response[self.place] for response in responses if len(response) > self.place})
         self.register_buffer("tokens", torch.tensor(tokens, dtype=torch.long), persistent=False)
 
