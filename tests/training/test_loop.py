@@ -13,9 +13,9 @@ from accelerate.state import AcceleratorState
 
 from vitask.config.accelerator import build_accelerator
 from vitask.errors import VitaskError
+from vitask.interruption import Stopped
 from vitask.training.checkpoint import Checkpoints
 from vitask.training.loop import Loop, NonFiniteLoss
-from vitask.training.preemption import Stopped
 from vitask.training.sampling import random_state, restore_random_state
 
 from .toy import LENGTHS, ToyData, ToyTask, decaying, log_lines, make_loop, settings, train

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from vitask.errors import VitaskError
+from vitask.interruption import Stopped
 from vitask.training import checkpoint
 from vitask.training.checkpoint import Checkpoints, trainable_state
-from vitask.training.preemption import Stopped
 
 from .toy import Interrupted, ToyTask, log_lines, make_loop, train
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
-from typing import Any
 
 from vitask import __version__
 from vitask.errors import UsageError, VitaskError, did_you_mean
+from vitask.interruption import interruptible, listen
 
 VERBS = {
     "train": "train a stage, or the whole pipeline: tsm, vanilla, ep, crt",
@@ -57,11 +55,11 @@ of your own, laid out like configs/.
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; exits with 0, with 2 for a wrong request, with 1 for a failure."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
+    listen()
     try:
         _check_ranks()
-        run(_with_own_configs(arguments))
+        with interruptible():
+            run(_with_own_configs(arguments))
         sys.stdout.flush()
     except VitaskError as error:
         _leave(f"vitask: {error}", error.exit_code)
@@ -124,11 +122,6 @@ def _with_own_configs(arguments: list[str]) -> list[str]:
         else:
             rest.append(word)
     return rest
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    """End on SIGTERM as on Ctrl-C: files are written all or nothing, temporary ones are removed on the way out."""
-    raise KeyboardInterrupt
 
 
 def _leave(message: str, code: int) -> None:

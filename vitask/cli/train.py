@@ -6,6 +6,7 @@ import os
 import shlex
 
 from vitask.cli.help import print_help, wants_help
+from vitask.interruption import Interrupted, Stopped, interruptible, told_by
 
 EXAMPLES = """\
   vitask train                                     tsm, vanilla, ep and crt on the embedded default
@@ -21,10 +22,24 @@ EXAMPLES = """\
 
 
 def main(arguments: list[str]) -> None:
-    """Compose the configuration, and train, start the ranks that train, or write the job that starts them."""
+    """Compose the configuration, and train, start the ranks that train, or write the job that starts them.
+
+    Raises:
+        Stopped: the process was told to stop, while a stage trained or between two of them.
+    """
     if wants_help(arguments):
         print_help("train", "Train a stage, or the whole pipeline. Run folders follow from the settings.", EXAMPLES)
         return
+    try:
+        with interruptible():
+            _train(arguments)
+    except Interrupted:
+        raise Stopped(
+            f"stopped by {told_by()} before training began or between two stages; the same command goes on from there"
+        ) from None
+
+
+def _train(arguments: list[str]) -> None:
     from vitask.config.compose import compose_config
 
     config = compose_config("train", arguments)

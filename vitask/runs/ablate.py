@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vitask.config.compose import compose_config
 from vitask.config.grid import EVERY_ROW
 from vitask.errors import UsageError, VitaskError
+from vitask.interruption import Stopped
 from vitask.reporting.retention import by_mode
 from vitask.runs.evaluation_request import folder_name
 from vitask.runs.folder import RunFolder, read_json, write_json, write_text
@@ -219,8 +220,6 @@ def _run_seed(rows: Sequence[Plan], log: str) -> dict[str, list[dict[str, Any]]]
     TSMs come first, so that their figures stand beside every row, those that need none too. A worker that is told to
     stop ends, so that it does not go on with the next seed.
     """
-    from vitask.training.preemption import Stopped
-
     try:
         return _results(rows, log)
     except (Stopped, KeyboardInterrupt):

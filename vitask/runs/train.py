@@ -13,6 +13,7 @@ from vitask.config.compose import load_stage
 from vitask.config.embedded import check_embedded
 from vitask.config.tuning import check_tuning
 from vitask.errors import UsageError, VitaskError
+from vitask.interruption import raise_if_told
 from vitask.runs.folder import RunFolder, is_main, say, wait_for_everyone
 from vitask.runs.identity import at_stage, needs_tsm, run_folder, term_weights, with_hint
 from vitask.runs.launch import require_ranks
@@ -137,6 +138,7 @@ def _train_one(config: Config, run: RunFolder) -> None:
     from vitask.runs.train_tsm import train_tsm
     from vitask.runs.train_vlm import train_vlm
 
+    raise_if_told()
     begun = run.path.exists()
     try:
         summary = (train_tsm if config.stage.name == "tsm" else train_vlm)(config, run)

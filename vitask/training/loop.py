@@ -16,11 +16,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from vitask.errors import VitaskError
+from vitask.interruption import Stopped
 from vitask.training.alerts import Alerts
 from vitask.training.checkpoint import Checkpoints, trainable_state
 from vitask.training.cost import CostMeter
 from vitask.training.failures import NonFiniteLoss, memory_remedy
-from vitask.training.preemption import Preemption, Stopped, leave_signals_to_the_parent
+from vitask.training.preemption import Preemption, leave_signals_to_the_parent
 from vitask.training.ranks import LostRank, gather_parameters, gathered, is_lost_rank, scattered, shard
 from vitask.training.sampling import random_state, rank_share, restore_random_state
 from vitask.training.shares import Shares

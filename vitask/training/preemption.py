@@ -7,21 +7,14 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-from vitask.errors import VitaskError
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-class Stopped(VitaskError):
-    """Training stopped on request, with everything saved; the CLI prints the line and exits with 0."""
-
-    exit_code = 0
+from vitask.interruption import SIGNALS, told_by
 
 
 class Preemption:
     """Notes SIGTERM and SIGINT for the time of a block instead of ending the process; a second one ends it.
 
-    Not so under a launcher of several ranks, which hands on what each rank has heard already, and ends them itself.
+    One that came before, and that a library swallowed while it loaded, counts as the first. A second one does not end a
+    rank under a launcher, which hands on what each rank has heard already, and ends them itself.
 
     In a thread other than the main one, where Python takes no signals, it notes nothing.
 
@@ -33,7 +26,7 @@ class Preemption:
     """
 
     def __init__(self) -> None:
-        self.asked: str | None = None
+        self.asked = told_by()
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Preemption:
