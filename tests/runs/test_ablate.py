@@ -205,8 +205,19 @@ def test_the_results_of_other_settings_are_not_replaced(earlier, words, shown, t
         assert results.read_text() == before
 
 
-def test_a_row_that_would_be_refused_is_named_before_anything_begins(tmp_path, cli):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["sweep", "objective.csa=0,1", "objective.closed_set.teacher=out_of_fold"],
+            ["row 'objective.csa=1': ", "tsm.folds=5"],
+        ),
+        (["sweep", "seeds=[0,-1]"], ["seeds: -1 is out of range"]),
+        (["mine", "evaluations.test.on=['data.train_fraction=3']"], ["row 'vanilla': data.train_fraction: 3.0 is out"]),
+        (["mine", "evaluations.test.on=['data.size=64']"], ["row 'vanilla': data.size: digits is embedded"]),
+    ],
+)
+def test_what_would_be_refused_is_named_before_anything_begins(words, said, tmp_path, cli):
     out = tmp_path / "runs"
-    ended = cli("ablate", "sweep", "objective.csa=0,1", "objective.closed_set.teacher=out_of_fold", f"out={out}")
-    assert ended.refuses(2, "row 'objective.csa=1': ", "tsm.folds=5")
+    assert cli("ablate", *words, f"out={out}").refuses(2, *said)
     assert not out.exists()

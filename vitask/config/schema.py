@@ -341,7 +341,7 @@ class AblationConfig:
     figure: str = one_of("none", "bars", "radar", "densities")
     shown: dict[str, list[str]] = MISSING
     paper: Optional[str] = MISSING  # noqa: UP045
-    seeds: list[int] = MISSING
+    seeds: list[int] = within(0, 2**32 - 1)  # noqa: RUF009  a field of the dataclass
     split: str = one_of("train", "val", "test")
     generate: bool = MISSING
     workers: int = within(1)

@@ -10,13 +10,15 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vitask.config.compose import compose_config
+from vitask.config.embedded import check_embedded
 from vitask.config.grid import EVERY_ROW
 from vitask.errors import UsageError, VitaskError
 from vitask.interruption import Stopped
@@ -70,8 +72,9 @@ def write_results(folder: Path) -> None:
         write_text(folder / FIGURE, figure)
 
 
+@dataclass
 class Plan:
-    """One row of a grid for one seed: its run, and how that is evaluated.
+    """One row of a grid for one seed: its run, and how that is evaluated, composed when they are first asked for.
 
     Args:
         grid: the grid.
@@ -80,17 +83,29 @@ class Plan:
         seed: of the run.
     """
 
-    def __init__(self, grid: AblationConfig, row: str, overrides: Sequence[str], seed: int) -> None:
-        embedded = [*grid.embedded.get(EVERY_ROW, ()), *grid.embedded.get(row, ())]
-        own = [*grid.base, *embedded, *grid.rows[row], *overrides, f"seed={seed}"]
-        self.row = row
-        self.config: Config = compose_config("train", own)
-        self.options = [f"split={grid.split}", f"generate={grid.generate}", f"device={self.config.launch.device}"]
-        self.evaluations = {
-            name: (spec, compose_config("train", [*own, *spec.on]) if spec.on else None)
-            for name, spec in grid.evaluations.items()
-            if spec.rows is None or row in spec.rows
+    grid: AblationConfig
+    row: str
+    overrides: Sequence[str]
+    seed: int
+
+    @cached_property
+    def config(self) -> Config:
+        """Of the run."""
+        return compose_config("train", self._own)
+
+    @cached_property
+    def evaluations(self) -> dict[str, tuple[EvaluationSpec, Config | None]]:
+        """By name, what is asked for, and the configuration of other data that it is on."""
+        return {
+            name: (spec, compose_config("train", [*self._own, *spec.on]) if spec.on else None)
+            for name, spec in self.grid.evaluations.items()
+            if spec.rows is None or self.row in spec.rows
         }
+
+    @property
+    def _own(self) -> list[str]:
+        embedded = [*self.grid.embedded.get(EVERY_ROW, ()), *self.grid.embedded.get(self.row, ())]
+        return [*self.grid.base, *embedded, *self.grid.rows[self.row], *self.overrides, f"seed={self.seed}"]
 
     def run(self) -> list[dict[str, Any]]:
         """Train what is missing and return the metrics of every evaluation and mode."""
@@ -104,7 +119,8 @@ class Plan:
     def _evaluate(self, spec: EvaluationSpec, other: Config | None) -> list[dict[str, Any]]:
         from vitask.runs.evaluate import evaluate
 
-        request = compose_config("evaluate", [f"run={run_folder(self.config)}", *self.options, *spec.options])
+        options = [f"split={self.grid.split}", f"generate={self.grid.generate}", f"device={self.config.launch.device}"]
+        request = compose_config("evaluate", [f"run={run_folder(self.config)}", *options, *spec.options])
         if other is not None:
             request = replace(request, other_data=other.data)
             if spec.plug and needs_exemplar(self.config):
@@ -131,12 +147,14 @@ def train_missing(config: Config) -> None:
 
 
 def _check(plans: Sequence[Plan]) -> None:
-    """Raise a `UsageError` that names the row whose run would be refused."""
+    """Raise a `UsageError` that names the row whose run, or an evaluation of it, would be refused."""
     from vitask.runs.train import planned_stages
 
     for plan in plans:
         try:
             planned_stages(plan.config)
+            for _, other in plan.evaluations.values():
+                check_embedded((other or plan.config).data)
         except UsageError as error:
             raise UsageError(f"row '{plan.row}': {error}") from error
 
