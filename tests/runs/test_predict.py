@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
+from vitask.export.plain import read_prompt
 from vitask.runs.predictor import Answers
 
 from .test_evaluate import predictions
@@ -52,6 +54,36 @@ def test_it_says_what_evaluate_says(stage, mode, own_pipeline, shapes, cli):
     for path, row in found.items():
         wanted = expected[path.removeprefix(f"{shapes}/")]
         assert row == pytest.approx({label: float(wanted[f"p({label})"]) for label in row}, abs=6e-4)
+
+
+@pytest.mark.slow
+def test_images_are_shrunk_as_those_of_the_data_set_were(small, shapes, tmp_path, cli):
+    """They have 8 x 8 pixels, and a set that is shrunk to 5; TSM and VLM see the same pixels as in evaluation."""
+    words = [*small, "data.size=5", "stage=ep", f"out={tmp_path}"]
+    assert cli("train", *words).code == 0
+    files = sorted((shapes / "test").rglob("*.png"))
+    for stage, mode, options in (("tsm", "tsm", []), ("ep", "on", ["exemplar=on"]), ("ep", "off", ["exemplar=off"])):
+        (run,) = tmp_path.glob(f"*/{stage}-*")
+        assert cli("evaluate", f"run={run}", "generate=false", "overwrite=true").code == 0
+        expected = {row["id"]: row for row in predictions(run, mode)}
+        found = answers(cli("predict", f"run={run}", *options, *files).out)
+        assert len(found) == len(files)
+        for path, row in found.items():
+            wanted = expected[path.removeprefix(f"{shapes}/")]
+            assert row == pytest.approx({label: float(wanted[f"p({label})"]) for label in row}, abs=6e-4)
+
+
+def test_an_exported_model_is_shown_an_image_that_is_shrunk_as_well():
+    class Processor:
+        def apply_chat_template(self, messages, **_):
+            self.image = messages[0]["content"][0]["image"]
+            return SimpleNamespace(to=lambda *_: "inputs")
+
+    processor, model = Processor(), SimpleNamespace(device="cpu", dtype=torch.float32)
+    for size, shape in ((None, (40, 20)), (64, (40, 20)), (10, (20, 10))):
+        question = {"size": size, "image_options": {}}
+        read_prompt(model, processor, question, Image.new("RGB", (40, 20)), "What is it?")
+        assert processor.image.size == shape
 
 
 def test_a_run_without_exemplar_says_so_and_answers_without(pipeline, shapes, cli):

@@ -1,7 +1,7 @@
 """Data: sources give a `TaskData`; conditions harden it; instructions and negatives turn it into training material."""
 
 from vitask.data.conditions import with_imbalance, with_label_noise, with_train_fraction
-from vitask.data.images import UnreadableImage, upright_rgb
+from vitask.data.images import UnreadableImage, shrunk, upright_rgb
 from vitask.data.instructions import Hint, Instruction
 from vitask.data.mixture import answer_ranges, label_ranges, member_of_answer, members_of, mix, row_ranges
 from vitask.data.negative_rule import NegativeRule
@@ -61,6 +61,7 @@ __all__ = [
     "pictures_of",
     "read_vectors",
     "row_ranges",
+    "shrunk",
     "token_f1",
     "upright_rgb",
     "vectors_digest",

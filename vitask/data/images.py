@@ -133,13 +133,21 @@ def prepare(image: bytes | np.ndarray, size: int | None = None) -> Prepared:
         raise UnreadableImage(f"cannot read this image ({' '.join(str(error).split())})") from error
     _check_depth(decoded)
     pixels_digest = _digest(_identity(decoded) + decoded.tobytes())
-    shorter = min(decoded.size)
-    if size is None or shorter <= size:
+    if size is None or min(decoded.size) <= size:
         return _stored(image, _digest(image), pixels_digest, decoded)
     plain = decoded if decoded.mode in ("L", "RGB") else decoded.convert("L" if decoded.mode == "1" else "RGB")
-    shape = tuple(max(1, round(side * size / shorter)) for side in decoded.size)
-    small = plain.resize(shape, Image.Resampling.LANCZOS)
+    small = shrunk(plain, size)
     return _stored(_png(small), _digest(image), pixels_digest, small)
+
+
+def shrunk(image: Image, size: int | None) -> Image:
+    """Return an image in L or RGB, shrunk so that its shorter side is at most this long; none: as it is."""
+    from PIL.Image import Resampling
+
+    shorter = min(image.size)
+    if size is None or shorter <= size:
+        return image
+    return image.resize([max(1, round(side * size / shorter)) for side in image.size], Resampling.LANCZOS)
 
 
 def upright_rgb(image: Image) -> Image:

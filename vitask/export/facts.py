@@ -125,7 +125,7 @@ def usage(
     load, call = plain.load_merged, 'load_merged(folder, dtype="auto")'
     if request.to == "adapter":
         load, call = plain.load_adapter, _adapter_call(config)
-    functions = [load, plain.read_prompt]
+    functions = [load, plain.shrunk, plain.read_prompt]
     functions += [plain.answer_in_words] if in_words else [plain.token_log_likelihoods, plain.answer_in_labels]
     ask = "answer_in_labels(model, processor, question, image)"
     return PLAIN.format(

@@ -1,4 +1,4 @@
-"""What an exported VLM says of an image, without vitask: model cards print these functions, and checks run them."""
+"""What an exported VLM says of an image, in functions that a model card prints: checks run the same ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import torch
 from peft import PeftModel
 from torch.nn.functional import pad
 from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from vitask.data import shrunk
 
 
 def load_adapter(folder, base, **options):
@@ -21,7 +23,7 @@ def load_merged(folder, **options):
 
 def read_prompt(model, processor, question, image, instruction):
     """Return the model's inputs for an image and an instruction."""
-    content = [{"type": "image", "image": image}, {"type": "text", "text": instruction}]
+    content = [{"type": "image", "image": shrunk(image, question["size"])}, {"type": "text", "text": instruction}]
     return processor.apply_chat_template(
         [{"role": "user", "content": content}],
         add_generation_prompt=True,

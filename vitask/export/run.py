@@ -124,7 +124,7 @@ def _write_plain(
     tokens = [predictor.tuned.prompter.response(response) for _, response in samples.questions]
     tuned = _plain_layers(run, config, predictor.tuned)
     digests = target_digests(tuned.vlm)
-    labels = describe_labels(tuned, config.vlm.image_options)
+    labels = describe_labels(tuned, config.vlm.image_options, predictor.sizes)
     write_labels(folder, labels)
     if request.to == "adapter":
         write_adapter(run, config, tuned, folder)
@@ -145,7 +145,7 @@ def _export_bundle(
     ways, said = ([False, True], "with and without exemplar") if shows else ([False], "without exemplar")
     before = _said(predictor, samples, ways)
     digests = target_digests(_plain_layers(run, config, predictor.tuned).vlm)
-    labels = describe_labels(predictor.tuned, config.vlm.image_options)
+    labels = describe_labels(predictor.tuned, config.vlm.image_options, predictor.sizes)
     write_labels(folder, labels)
     write_bundle(run, config, folder)
     del predictor

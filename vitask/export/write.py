@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,11 +31,12 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
 
-def describe_labels(tuned: TunedVLM, image_options: dict[str, Any]) -> dict[str, Any]:
+def describe_labels(tuned: TunedVLM, image_options: dict[str, Any], sizes: Sequence[int | None]) -> dict[str, Any]:
     """Return what `labels.json` holds: for each data set what is asked and what may be answered.
 
-    An answer has its text, the labels that it stands for, and its token ids with the one that ends it. A run that
-    answers in words has no labels, and how an answer ends instead.
+    The shorter side of an image has at most `size` pixels, where there is one. An answer has its text, the labels that
+    it stands for, and its token ids with the one that ends it. A run that answers in words has no labels, and how an
+    answer ends instead.
     """
     words = {"end_token": tuned.prompter.end_id, "max_tokens": MOST_TOKENS}
     return {
@@ -45,6 +47,7 @@ def describe_labels(tuned: TunedVLM, image_options: dict[str, Any]) -> dict[str,
                 "instruction": question.instruction,
                 "labels": list(question.labels),
                 "multi_label": question.multi_label,
+                "size": size,
                 "image_options": image_options,
                 "answers": [
                     {
@@ -55,7 +58,7 @@ def describe_labels(tuned: TunedVLM, image_options: dict[str, Any]) -> dict[str,
                     for text, labels in question.answers
                 ],
             }
-            for question in tuned.members
+            for question, size in zip(tuned.members, sizes, strict=True)
         ]
     }
 

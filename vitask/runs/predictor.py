@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
+from vitask.config.build import data_configs
 from vitask.config.exemplars import build_tsm_exemplars
+from vitask.data import shrunk
 from vitask.errors import UsageError, did_you_mean
 from vitask.evaluation.closed_set import answer_images, generate_texts, label_probabilities
 from vitask.evaluation.head import classify_images
@@ -66,6 +68,7 @@ class TSMPredictor:
     def __init__(self, run: RunFolder, config: Config, request: PredictConfig) -> None:
         tsm, self.meta = load_tsm(run.tsm)
         self.source = build_tsm_exemplars(config, tsm, pick_device(request.device), request.batch_size)
+        self.sizes = _sizes(config)
 
     @property
     def names(self) -> list[str]:
@@ -79,6 +82,7 @@ class TSMPredictor:
 
     def answer(self, shown: ImageSet, number: int, *, exemplar: bool, batch_size: int) -> Answers:
         """Classify images that are like those of a data set; a TSM looks at neither of the options."""
+        shown = _shrunk(shown, self.sizes[number])
         member = self.meta["members"][number]
         logits = self.source.logits(shown)[:, member["start"] : member["stop"]]
         found = probabilities(logits, member["multi_label"])
@@ -99,7 +103,7 @@ class VLMPredictor:
     """
 
     def __init__(self, run: RunFolder, config: Config, request: PredictConfig) -> None:
-        self.run, self.config = run, config
+        self.run, self.config, self.sizes = run, config, _sizes(config)
         device = pick_device(request.device)
         self.sees_exemplar = request.exemplar == "on" and needs_exemplar(config)
         if self.sees_exemplar and config.exemplar.content == "shuffled":
@@ -137,6 +141,7 @@ class VLMPredictor:
             exemplar: show the exemplar of each; the predictor was opened with `exemplar=on`.
             batch_size: images at once.
         """
+        shown = _shrunk(shown, self.sizes[number])
         tuned, question = self.tuned, self.tuned.members[number]
         asked = question.asked(len(shown.images), self.tsm.logits(shown) if self.tsm else None)
         prompts = PromptTable(shown.images, tuned.prompter, asked)
@@ -173,7 +178,7 @@ class VLMPredictor:
             exemplar: show the exemplar of each; the predictor was opened with `exemplar=on`.
             batch_size: images at once.
         """
-        tuned = self.tuned
+        shown, tuned = _shrunk(shown, self.sizes[0]), self.tuned
         prompts = PromptTable(shown.images, tuned.prompter, instruction)
         exemplars = self.source(shown) if exemplar else None
         for start in range(0, len(prompts), batch_size):
@@ -205,6 +210,16 @@ def chosen_set(names: Sequence[str], wanted: str | None) -> int:
             )
         raise UsageError(f"set={wanted}: no such data set.{did_you_mean(wanted, names)} This run knows {known}")
     return names.index(wanted)
+
+
+def _sizes(config: Config) -> list[int | None]:
+    """The length that the shorter side of an image has at most, in each data set of a run."""
+    return [each.size for each in data_configs(config.data)]
+
+
+def _shrunk(shown: ImageSet, size: int | None) -> ImageSet:
+    """Images of one's own as those of the data set came to the models."""
+    return replace(shown, images=[shrunk(image, size) for image in shown.images])
 
 
 def _of_probabilities(labels: Sequence[str], found: Tensor, multi_label: bool) -> Answers:

@@ -13,7 +13,7 @@ import torch
 
 from vitask.config.build import build_task
 from vitask.config.schema import PredictConfig
-from vitask.data import row_ranges, upright_rgb
+from vitask.data import row_ranges, shrunk, upright_rgb
 from vitask.errors import UsageError, VitaskError
 from vitask.runs.exemplars import file_set
 from vitask.runs.folder import RunFolder
@@ -108,7 +108,7 @@ class Desk:
         for turn in turns:
             prompter.require_plain(turn["content"])
         messages = [{"role": t["role"], "content": [{"type": "text", "text": t["content"]}]} for t in turns]
-        messages[0]["content"].insert(0, {"type": "image", "image": upright_rgb(image)})
+        messages[0]["content"].insert(0, {"type": "image", "image": shrunk(upright_rgb(image), self.vlm.sizes[0])})
         with self._turn:
             inputs = prompter.processor.apply_chat_template(
                 messages,

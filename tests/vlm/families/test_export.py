@@ -46,7 +46,7 @@ def test_a_merged_model_gives_the_same_label_probabilities(species, tmp_path):
     answers = [(label, (number,)) for number, label in enumerate(LABELS)]
     asked = SimpleNamespace(name="x", instruction=INSTRUCTIONS[0], labels=LABELS, multi_label=False, answers=answers)
     tuned = SimpleNamespace(vlm=vlm, prompter=prompter, members=[asked])
-    (question,) = describe_labels(tuned, options)["sets"]
+    (question,) = describe_labels(tuned, options, [None])["sets"]
     before = target_digests(vlm)
     write_merged(SimpleNamespace(vlm=SimpleNamespace(image_options=options)), tuned, tmp_path / "merged")
     model, processor = load_merged(tmp_path / "merged", dtype="auto")
