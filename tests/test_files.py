@@ -219,6 +219,29 @@ def test_a_folder_that_could_not_be_filled_leaves_the_earlier_one(error, tmp_pat
     assert (tmp_path / "model/labels.txt").read_text() == "old"
 
 
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("renamed", [0, 1])
+def test_whatever_stops_the_exchange_of_folders_one_of_them_stays(error, renamed, tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/labels.txt").write_text("old")
+    rename, calls = Path.rename, []
+
+    def interrupted(path: Path, target: Path) -> Path:
+        """Ctrl-C behind the first rename, or an error of the second."""
+        calls.append(path)
+        done = rename(path, target) if len(calls) != renamed + 1 or error is KeyboardInterrupt else None
+        if len(calls) == renamed + 1:
+            raise error
+        return done
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(error), atomic_folder(tmp_path / "model") as folder:
+        (folder / "labels.txt").write_text("new")
+    kept = "new" if renamed and error is KeyboardInterrupt else "old"
+    assert (tmp_path / "model/labels.txt").read_text() == kept
+    assert names(tmp_path) == ["model"]
+
+
 class TestWritten:
     @pytest.mark.parametrize(
         ("error", "number", "said"),

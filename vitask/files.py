@@ -82,12 +82,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             for inside in temporary.rglob("*"):
                 share(inside)
                 flush(inside)
-        if path.exists():
-            path.rename(earlier)
         try:
+            if path.exists():
+                path.rename(earlier)
             temporary.rename(path)
-        except OSError:
-            if earlier.exists():
+        except BaseException:
+            if earlier.exists() and not path.exists():
                 earlier.rename(path)
             raise
     finally:

@@ -10,9 +10,8 @@ import vitask.config.grid
 from vitask.config.compose import compose_config, groups
 from vitask.config.grid import EVERY_ROW, compose_grid
 from vitask.errors import UsageError
-from vitask.runs.ablate import Plan
+from vitask.runs.ablate import Plan, _check
 from vitask.runs.identity import run_folder
-from vitask.runs.train import planned_stages
 
 MINE = """\
 defaults:
@@ -53,7 +52,7 @@ def test_every_row_and_evaluation_of_the_shipped_grids_composes_and_would_be_tra
     assert (grid.split, overrides) == ("val", root)
     plans = [Plan(grid, row, overrides, seed=3) for row in grid.rows]
     assert {plan.config.seed for plan in plans} == {3}
-    assert all(planned_stages(plan.config) for plan in plans)
+    _check(plans)
     folders = [run_folder(plan.config) for plan in plans]
     assert len(set(folders)) == len(folders), "two rows are the same run"
 

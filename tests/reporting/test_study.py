@@ -81,6 +81,53 @@ def test_a_condition_of_one_evaluation_stands_with_its_table():
     assert "grey" not in headline_table(both, "test").note
 
 
+def test_a_condition_of_one_row_is_not_said_of_all():
+    """Rows of different noise, and one whose exemplars are not its own."""
+    found = study(seeds=(0, 1))
+    texts = {"vanilla": {"label noise": "20 %", "split": "60/20/20"}, RDA: {"label noise": "40 %", "split": "60/20/20"}}
+    shuffled = {"exemplar content": "of another image"}
+    results = [
+        replace(r, metrics={**r.metrics, "conditions": {**texts[r.row], **(shuffled if r.mode == "on" else {})}})
+        for r in found.results
+    ]
+    mixed = replace(found, results=results)
+    assert mixed.conditions == {"split": "60/20/20"}
+    note = headline_table(mixed, "test").note
+    assert f"Label noise: 20 % (vanilla); 40 % ({RDA}, w/o EP, {RDA}, w/ EP)." in note
+    assert f"Exemplar content: of another image ({RDA}, w/ EP)." in note
+    assert "60/20/20" not in note
+
+
+def test_evaluations_that_differ_keep_their_own_words():
+    found = study(seeds=(0,))
+    said = [replace(r, metrics={**r.metrics, "conditions": {"image shift": "noise 0.1"}}) for r in found.results]
+    other = [
+        replace(r, evaluation="more", metrics={**r.metrics, "conditions": {"image shift": "noise 0.3"}}) for r in said
+    ]
+    both = replace(found, results=[*said, *other])
+    assert both.conditions == {}
+    notes = [headline_table(both, evaluation).note for evaluation in ("test", "more")]
+    assert [note.endswith(f"Image shift: noise {x}.") for note, x in zip(notes, (0.1, 0.3), strict=True)] == [
+        True,
+        True,
+    ]
+
+
+def test_seeds_of_a_row_are_compared_by_one_that_all_have():
+    found = study(seeds=(0, 1))
+    kept = [r for r in found.results if (r.row, r.seed) != ("vanilla", 0)]
+    said = [replace(r, metrics={**r.metrics, "conditions": {"label noise": f"seed {r.seed}"}}) for r in kept]
+    assert replace(found, results=said).conditions == {"label noise": "seed 1"}
+
+
+def test_rows_with_different_majority_classes_name_them():
+    found = study(seeds=(0,))
+    last = found.results[-1]
+    other = replace(last, row="other", mode="off", metrics={**last.metrics, "majority": {"accuracy": 0.12}})
+    names = [name for name, _ in baselines(replace(found, results=[*found.results, other]), "test")]
+    assert names == ["TSM", f"majority class of vanilla, {RDA}", "majority class of other"]
+
+
 def test_what_knows_no_exemplar_stands_beside_the_model_without_one():
     found = study(seeds=(0,))
     before = replace(found.results[0], mode="untuned", metrics=metrics("untuned"))

@@ -26,7 +26,7 @@ rows:
   joint: [objective=joint]
   + CRT: [objective=crt]
 evaluations:
-  test: {}
+  test: {options: [ranking=true]}
   pale, plug: {"on": [data.shift.contrast=0.5], plug: true, rows: [joint]}
   probe: {options: [probe=embedded], rows: [joint]}
 effects:
@@ -99,6 +99,7 @@ def test_a_grid_is_trained_evaluated_and_not_repeated(small, shapes, tmp_path, c
     modes = {row: [found["mode"] for found in one] for row, one in results["results"]["0"].items()}
     assert modes == {"vanilla": ["off"], "joint": ["off", "on"] * 2 + ["untuned", "off"], "+ CRT": ["off", "on"]}
     of_joint = results["results"]["0"]["joint"]
+    assert [("ranking" in found, "pairs" in found) for found in of_joint[:2]] == [(True, True), (False, False)]
     assert [found["evaluation"] for found in of_joint] == ["test"] * 2 + ["pale, plug"] * 2 + ["probe"] * 2
     assert "shift" in " ".join(of_joint[2]["conditions"]).lower()
     assert of_joint[2]["tsm"] != of_joint[0]["tsm"], "the TSM of the shifted data took the place of the run's own"
@@ -171,6 +172,7 @@ def test_a_grid_that_is_told_to_stop_takes_its_workers_along(small, tmp_path):
             assert grid.returncode == 130, said
             assert "the same command resumes" in said
             assert len(list(tmp_path.glob(f"{name}/shapes/*/log.jsonl"))) == 1
+            assert list(tmp_path.glob(f"{name}/shapes/*/checkpoints/step-*")), "its steps were saved"
             assert not psutil.wait_procs(members(grid.pid), timeout=10)[1]
     finally:
         for grid in grids.values():
@@ -214,6 +216,10 @@ def test_the_results_of_other_settings_are_not_replaced(earlier, words, shown, t
         ),
         (["sweep", "seeds=[0,-1]"], ["seeds: -1 is out of range"]),
         (["mine", "evaluations.test.on=['data.train_fraction=3']"], ["row 'vanilla': data.train_fraction: 3.0 is out"]),
+        (["mine", "evaluations.test.options=['exemplr=on']"], ["row 'vanilla': ", "Did you mean 'exemplar'?"]),
+        (["sweep", "objective=vanilla", "evaluations.test.options=['exemplar=on']"], ["trained without exemplar"]),
+        (["sweep", "stage=all"], ["stage=all: a row of a grid is one run; say which, stage=crt"]),
+        (["sweep", "launch.processes=2"], ["launch: several processes are started by `vitask train` alone"]),
         (["mine", "evaluations.test.on=['data.size=64']"], ["row 'vanilla': data.size: digits is embedded"]),
     ],
 )

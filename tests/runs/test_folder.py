@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from vitask.config.build import build_task
 from vitask.config.compose import compose_config
 from vitask.errors import VitaskError
 from vitask.runs.folder import PACKAGES, RunFolder, read_json, write_json, write_text
@@ -167,6 +169,22 @@ def test_data_that_changed_since_is_noticed(own_pipeline, cli):
     (own_pipeline.run("vanilla") / "summary.json").unlink()
     ended = cli("train", "stage=vanilla", *own_pipeline.arguments)
     assert ended.refuses(1, "the data has changed since this run began", "remove the folder to start over")
+
+
+@pytest.mark.usefixtures("repaint")
+def test_a_stage_does_not_build_on_runs_of_other_data(own_pipeline, cli):
+    """Images that those were trained on may be test images now."""
+    shutil.rmtree(own_pipeline.run("crt"))
+    said = "the data has changed since this run began", "overwrite=true"
+    ended = cli("train", "stage=crt", *own_pipeline.arguments)
+    assert ended.refuses(1, str(own_pipeline.run("tsm")), *said)
+    config = compose_config("train", own_pipeline.arguments)
+    path = own_pipeline.run("tsm") / "environment.json"
+    environment = read_json(path)
+    environment["data"]["fingerprint"] = build_task(config.data, config.seed, config.cache).fingerprint
+    write_json(path, environment)
+    ended = cli("train", "stage=crt", *own_pipeline.arguments)
+    assert ended.refuses(1, str(own_pipeline.run("ep")), *said)
 
 
 def test_a_run_without_a_summary_is_not_finished(own_pipeline, cli):

@@ -14,7 +14,7 @@ from vitask.config.build import build_task
 from vitask.config.compose import compose_config
 from vitask.errors import UsageError, VitaskError
 from vitask.runs.folder import RunFolder
-from vitask.runs.out_of_fold import FOLDS, read_out_of_fold, stratified_folds, train_folds
+from vitask.runs.out_of_fold import read_out_of_fold, stratified_folds, train_folds
 from vitask.runs.train_tsm import tsm_meta
 from vitask.tsm import build_transform, load_tsm, save_tsm
 
@@ -82,7 +82,8 @@ def test_every_image_is_scored_by_the_one_tsm_that_was_not_trained_on_it(config,
     right = (logits.argmax(-1) == torch.tensor(task.splits["train"]["answer"])).double().mean().item()
     assert summary == {"out_of_fold": {"folds": 3, "accuracy": pytest.approx(right)}}
     assert len({*training.first_values}) == 1, "every fold begins with the same weights"
-    assert not (run.path / FOLDS).exists()
+    run.finish({})
+    assert not run.folds.exists()
 
 
 def test_validation_and_test_images_stay_as_they_are(config, task, run):
@@ -106,6 +107,19 @@ def test_a_killed_run_goes_on_with_the_fold_that_it_was_at(config, task, run, tm
     train_folds(config, run, task, resumed)
     assert (len(killed.ids), len(resumed.ids)) == (2, 1)
     assert torch.equal(*(read_out_of_fold(each, task) for each in (run, whole)))
+
+
+def test_a_run_that_is_killed_behind_its_last_fold_trains_none_again(config, task, run):
+    summary = train_folds(config, run, task, FakeTraining())
+    again = FakeTraining()
+    assert train_folds(config, run, task, again) == summary
+    assert again.ids == []
+
+
+def test_without_alignment_nobody_asks_for_folds(small, tmp_path, cli):
+    """The teacher of a term without weight is not looked for."""
+    words = ["stage=ep", "objective.closed_set.teacher=out_of_fold", *small, f"out={tmp_path}"]
+    assert cli("train", *words).code == 0
 
 
 def test_logits_of_other_data_or_none_are_refused(config, task, run):

@@ -7,10 +7,12 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 MODES = {"tsm": "TSM", "off": "w/o EP", "on": "w/ EP", "untuned": "before tuning"}
 """How a run was evaluated, in the order of columns."""
+COMPARED = ("accuracy", "macro_f1", "log_likelihood", "exact_match", "rank_accuracy")
+BySeed: TypeAlias = "Mapping[int, Mapping[str, Any]]"
 
 
 class Estimate(NamedTuple):
@@ -116,16 +118,37 @@ class Study:
 
     @property
     def conditions(self) -> dict[str, str]:
-        """What holds for every evaluation, by title."""
-        first, *others = map(self.conditions_of, self.evaluations)
-        return {title: text for title, text in first.items() if all(title in other for other in others)}
+        """What holds for every row of every evaluation, by title."""
+        return _shared([self.conditions_of(evaluation) for evaluation in self.evaluations])
 
     def conditions_of(self, evaluation: str) -> dict[str, str]:
-        """Return what was done to the data or the answers of an evaluation; of several seeds the words of the first."""
-        found: dict[str, str] = {}
-        for result in self.select(evaluation):
-            found = {**result.metrics.get("conditions", {}), **found}
+        """Return what was done to the data or the answers of all rows, by title; of several seeds the words of one."""
+        return _shared([text for _, text in self._said(evaluation)])
+
+    def exceptions(self, evaluation: str) -> dict[str, dict[str, list[str]]]:
+        """Return what holds for some rows or modes alone: by title and text, who they are."""
+        found: dict[str, dict[str, list[str]]] = {}
+        everywhere = self.conditions_of(evaluation)
+        for name, conditions in self._said(evaluation):
+            for title in (title for title in conditions if title not in everywhere):
+                found.setdefault(title, {}).setdefault(conditions[title], []).append(name)
         return found
+
+    def _said(self, evaluation: str) -> list[tuple[str, Mapping[str, str]]]:
+        """Each row, or each of its modes where these differ, with its conditions, of a seed that all have if one is."""
+        shared = set.intersection(*({r.seed for r in found} for _, _, found in self.places(evaluation)))
+        said: dict[str, dict[str, Mapping[str, str]]] = {}
+        for row, mode, found in self.places(evaluation):
+            chosen = next((result for result in found if result.seed in shared), found[0])
+            said.setdefault(row, {})[mode] = chosen.metrics.get("conditions", {})
+        rows = []
+        for row, by_mode in said.items():
+            texts = list(by_mode.values())
+            if all(text == texts[0] for text in texts):
+                rows.append((row, texts[0]))
+            else:
+                rows += [(f"{row}, {MODES.get(mode, mode)}", text) for mode, text in by_mode.items()]
+        return rows
 
     def select(self, evaluation: str, row: str | None = None, mode: str | None = None) -> list[Result]:
         """Return the results of an evaluation, of one row and mode where given, a result a seed."""
@@ -183,33 +206,45 @@ def estimate(metrics: Sequence[Mapping[str, Any] | None], key: str) -> Estimate 
 def baselines(study: Study, evaluation: str) -> list[tuple[str, list[Mapping[str, Any]]]]:
     """Return what stands beside every VLM: the TSMs, the majority class or commonest response, chance; a figure a seed.
 
-    A TSM that has a row of its own is left out. Rows whose TSMs differ get one each.
+    A TSM that has a row of its own is left out. Rows that differ in one of these get one each.
     """
     own = [result.metrics for result in study.select(evaluation, mode="tsm")]
-    tsms: list[tuple[list[str], dict[int, Mapping[str, Any]]]] = []
+    tsms, simple, chance = {}, {}, {}
     for row in study.rows:
-        found = {
-            r.seed: r.metrics["tsm"] for r in study.select(evaluation, row) if r.mode != "tsm" and r.metrics.get("tsm")
-        }
-        if not found or any(_same(metrics, other) for metrics in found.values() for other in own):
-            continue
-        for rows, known in tsms:
+        found = study.select(evaluation, row)
+        tsm = {r.seed: r.metrics["tsm"] for r in found if r.mode != "tsm" and r.metrics.get("tsm")}
+        if not any(_same(metrics, other) for metrics in tsm.values() for other in own):
+            tsms[row] = tsm
+        simple[row] = {r.seed: r.metrics["majority"] for r in found if r.metrics.get("majority")}
+        chance[row] = {r.seed: {"rank_accuracy": r.metrics["chance"]} for r in found if r.metrics.get("chance")}
+    answers = [metrics for by_seed in simple.values() for metrics in by_seed.values()]
+    guess = "commonest response" if any("exact_match" in each for each in answers) else "majority class"
+    return [*_merged("TSM", tsms), *_merged(guess, simple), *_merged("chance", chance)]
+
+
+def _merged(name: str, by_row: Mapping[str, BySeed]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Put the rows together whose figures are the same; if that does not leave one, each names its rows."""
+    parts: list[tuple[list[str], dict[int, Mapping[str, Any]]]] = []
+    for row, found in ((row, found) for row, found in by_row.items() if found):
+        for rows, known in parts:
             if all(_same(known[seed], metrics) for seed, metrics in found.items() if seed in known):
                 rows.append(row)
                 known.update(found)
                 break
         else:
-            tsms.append(([row], found))
-    named = [("TSM" if len(tsms) == 1 else f"TSM of {', '.join(rows)}", list(known.values())) for rows, known in tsms]
-    found = study.select(evaluation)
-    majority = {r.seed: r.metrics["majority"] for r in found if r.metrics.get("majority")}
-    chance = {r.seed: {"rank_accuracy": r.metrics["chance"]} for r in found if r.metrics.get("chance")}
-    guess = "commonest response" if any("exact_match" in each for each in majority.values()) else "majority class"
-    simple = {guess: list(majority.values()), "chance": list(chance.values())}
-    return named + [(name, metrics) for name, metrics in simple.items() if metrics]
+            parts.append(([row], dict(found)))
+    return [
+        (name if len(parts) == 1 else f"{name} of {', '.join(rows)}", list(known.values())) for rows, known in parts
+    ]
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two sets of figures are of the same answers, as far as both have them."""
-    pairs = [(figure_of(one, key), figure_of(other, key)) for key in ("accuracy", "macro_f1", "log_likelihood")]
+    pairs = [(figure_of(one, key), figure_of(other, key)) for key in COMPARED]
     return all(own == their for own, their in pairs if own is not None and their is not None)
+
+
+def _shared(several: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """What all of several mappings have."""
+    first, *others = several
+    return {title: text for title, text in first.items() if all(other.get(title) == text for other in others)}

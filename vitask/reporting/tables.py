@@ -237,5 +237,8 @@ def _note(study: Study, evaluation: str) -> str:
     else:
         intervals = any(result.metrics.get("intervals") for result in found)
         said = f"One run a row, seed {seeds[0]}" + ("; in brackets the 95 % bootstrap interval." if intervals else ".")
-    own = {title: text for title, text in study.conditions_of(evaluation).items() if title not in study.conditions}
+    of_all = study.conditions
+    own = {title: text for title, text in study.conditions_of(evaluation).items() if title not in of_all}
+    for title, texts in study.exceptions(evaluation).items():
+        own[title] = "; ".join(f"{text} ({', '.join(rows)})" for text, rows in texts.items())
     return " ".join([said, *(f"{title[:1].upper()}{title[1:]}: {text}." for title, text in own.items())])

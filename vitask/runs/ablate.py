@@ -23,9 +23,10 @@ from vitask.config.grid import EVERY_ROW
 from vitask.errors import UsageError, VitaskError
 from vitask.interruption import Stopped
 from vitask.reporting.retention import by_mode
-from vitask.runs.evaluation_request import folder_name
+from vitask.runs.evaluation_request import folder_name, modes
 from vitask.runs.folder import RunFolder, read_json, write_json, write_text
 from vitask.runs.identity import at_stage, needs_exemplar, needs_tsm, run_folder
+from vitask.runs.launch import require_ranks
 
 if TYPE_CHECKING:
     from vitask.config.schema import AblationConfig, Config, EvaluateConfig, EvaluationSpec
@@ -116,11 +117,15 @@ class Plan:
             for metrics in self._evaluate(spec, other)
         ]
 
+    def request(self, spec: EvaluationSpec) -> EvaluateConfig:
+        """Compose what an evaluation on the run's own data asks for."""
+        options = [f"split={self.grid.split}", f"generate={self.grid.generate}", f"device={self.config.launch.device}"]
+        return compose_config("evaluate", [f"run={run_folder(self.config)}", *options, *spec.options])
+
     def _evaluate(self, spec: EvaluationSpec, other: Config | None) -> list[dict[str, Any]]:
         from vitask.runs.evaluate import evaluate
 
-        options = [f"split={self.grid.split}", f"generate={self.grid.generate}", f"device={self.config.launch.device}"]
-        request = compose_config("evaluate", [f"run={run_folder(self.config)}", *options, *spec.options])
+        request = self.request(spec)
         if other is not None:
             request = replace(request, other_data=other.data)
             if spec.plug and needs_exemplar(self.config):
@@ -130,12 +135,14 @@ class Plan:
         found = evaluate(request)
         if request.probe is not None:
             return by_mode(found[0])
-        return [{**metrics, **_pairs(request, metrics["mode"])} for metrics in found] if request.ranking else found
+        return [{**metrics, **_pairs(request, metrics)} for metrics in found]
 
 
-def _pairs(request: EvaluateConfig, mode: str) -> dict[str, Any]:
-    """The probabilities behind right and wrong images, for a figure of their densities."""
-    return {"pairs": read_json(Path(request.run) / "eval" / folder_name(request, mode) / "ranking.json")}
+def _pairs(request: EvaluateConfig, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The probabilities behind right and wrong images, where images were ranked, for a figure of their densities."""
+    if not request.ranking or "ranking" not in metrics:
+        return {}
+    return {"pairs": read_json(Path(request.run) / "eval" / folder_name(request, metrics["mode"]) / "ranking.json")}
 
 
 def train_missing(config: Config) -> None:
@@ -152,9 +159,15 @@ def _check(plans: Sequence[Plan]) -> None:
 
     for plan in plans:
         try:
+            if plan.config.stage.name not in plan.config.stage.pipeline:
+                raise UsageError(f"stage={plan.config.stage.name}: a row of a grid is one run; say which, stage=crt")
+            require_ranks(plan.config.launch)
             planned_stages(plan.config)
-            for _, other in plan.evaluations.values():
+            for spec, other in plan.evaluations.values():
                 check_embedded((other or plan.config).data)
+                request = plan.request(spec)
+                if request.probe is None:
+                    modes(request, plan.config)
         except UsageError as error:
             raise UsageError(f"row '{plan.row}': {error}") from error
 

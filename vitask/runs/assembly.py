@@ -88,12 +88,18 @@ def earlier_stages(config: Config, task: TaskData) -> Earlier:
     """Load what a stage starts from.
 
     Raises:
-        VitaskError: the TSM is not trained, is damaged, knows other labels, or is not the earlier stage's.
+        VitaskError: the TSM is not trained, is damaged, knows other labels, or is not the earlier stage's; the data has
+            changed since.
     """
-    tsm = load_run_tsm(run_folder(at_stage(config, "tsm")), task.labels) if needs_tsm(config) else None
+    tsm = None
+    if needs_tsm(config):
+        trained = RunFolder(run_folder(at_stage(config, "tsm")))
+        tsm = load_run_tsm(trained.path, task.labels)
+        trained.check_data(task)
     if not config.stage.init_from:
         return Earlier(tsm, None)
     start = RunFolder(run_folder(at_stage(config, config.stage.init_from)))
+    start.check_data(task)
     if tsm is not None:
         require_same_tsm(start, tsm)
     return Earlier(tsm, start.model)

@@ -64,6 +64,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def folds(self) -> Path:
+        """Where a TSM run keeps what out-of-fold training resumes from."""
+        return self.path / "folds"
+
+    @property
     def tsm(self) -> Path:
         """Where a TSM run keeps its best model."""
         return self.path / "tsm"
@@ -178,13 +183,14 @@ class RunFolder:
             return
         log = self.path / LOG
         logged = log.is_file() and log.stat().st_size > 0
-        if not logged and not any((self.path / name).exists() for name in ("checkpoints", "folds", "tsm")):
+        if not logged and not any(part.exists() for part in (self.checkpoints, self.folds, self.tsm)):
             shutil.rmtree(self.path, ignore_errors=True)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Mark the run as finished and drop its resumable checkpoints."""
+        """Mark the run as finished and drop what it would have resumed from."""
         write_json(self.path / SUMMARY, summary)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for part in (self.checkpoints, self.folds):
+            shutil.rmtree(part, ignore_errors=True)
 
     def config(self) -> Config:
         """Read the resolved configuration.

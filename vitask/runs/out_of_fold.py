@@ -6,7 +6,6 @@ trained, each without one fold of the training split, and what each says of that
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from vitask.config.build import build_tsm
 from vitask.errors import UsageError, VitaskError
 from vitask.files import atomic_write
 from vitask.runs.folder import RunFolder, is_main, say, wait_for_everyone
-from vitask.runs.identity import at_stage, run_folder
+from vitask.runs.identity import at_stage, run_folder, term_weights
 from vitask.runs.tuned import pick_device
 from vitask.training.tsm_data import joint_targets
 from vitask.training.tsm_task import joint_heads
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
     Tune = Callable[[Config, RunFolder, TaskData, TSM], Any]
 
-FILE, FOLDS, LOGITS, DATA = "out_of_fold.safetensors", "folds", "logits", "data"
+FILE, LOGITS, DATA = "out_of_fold.safetensors", "logits", "data"
 
 
 def train_folds(config: Config, run: RunFolder, task: TaskData, tune: Tune) -> dict[str, Any]:
@@ -56,17 +55,17 @@ def train_folds(config: Config, run: RunFolder, task: TaskData, tune: Tune) -> d
         For the summary: `out_of_fold` with the number of `folds` and the `accuracy` of what is saved, on the training
         labels, as a mean over data sets.
     """
-    parts = stratified_folds(task.splits["train"]["answer"], config.tsm.folds, config.seed)
-    silent = replace(config, logger=replace(config.logger, tracker="none"))
-    logits = torch.zeros(sum(map(len, parts)), len(task.labels))
-    for number, rows in enumerate(parts, start=1):
-        say(f"fold {number} of {len(parts)}: a TSM that has not seen {len(rows)} of the training images")
-        logits[rows] = _train_fold(silent, RunFolder(run.path / FOLDS / str(number)), task, rows, tune)
-    if is_main():
-        _save(run.tsm / FILE, logits, task)
-        shutil.rmtree(run.path / FOLDS)
+    path = run.tsm / FILE
     wait_for_everyone()
-    return {"out_of_fold": {"folds": len(parts), "accuracy": _accuracy(task, logits)}}
+    there = path.is_file()
+    wait_for_everyone()  # every rank has looked before one writes it
+    if not there:
+        logits = _train_all(config, run, task, tune)
+        wait_for_everyone()
+        if is_main():
+            _save(path, logits, task)
+        wait_for_everyone()
+    return {"out_of_fold": {"folds": config.tsm.folds, "accuracy": _accuracy(task, _read(path, task))}}
 
 
 def stratified_folds(answers: Sequence[int], count: int, seed: int) -> list[list[int]]:
@@ -101,7 +100,7 @@ def teacher_logits(config: Config, task: TaskData, in_sample: Tensor | None) -> 
     Raises:
         VitaskError: there are no out-of-fold logits, or they belong to other data.
     """
-    if in_sample is None or config.objective.closed_set.teacher == "in_sample":
+    if in_sample is None or config.objective.closed_set.teacher == "in_sample" or not term_weights(config)["csa"]:
         return in_sample
     return read_out_of_fold(RunFolder(run_folder(at_stage(config, "tsm"))), task)
 
@@ -113,6 +112,17 @@ def read_out_of_fold(run: RunFolder, task: TaskData) -> Tensor:
         VitaskError: the file is missing or damaged, or belongs to other data.
     """
     return _read(run.tsm / FILE, task)
+
+
+def _train_all(config: Config, run: RunFolder, task: TaskData, tune: Tune) -> Tensor:
+    """Train without one fold after the other; return what each TSM says of its own."""
+    parts = stratified_folds(task.splits["train"]["answer"], config.tsm.folds, config.seed)
+    silent = replace(config, logger=replace(config.logger, tracker="none"))
+    logits = torch.zeros(sum(map(len, parts)), len(task.labels))
+    for number, rows in enumerate(parts, start=1):
+        say(f"fold {number} of {len(parts)}: a TSM that has not seen {len(rows)} of the training images")
+        logits[rows] = _train_fold(silent, RunFolder(run.folds / str(number)), task, rows, tune)
+    return logits
 
 
 def _train_fold(config: Config, fold: RunFolder, task: TaskData, rows: Sequence[int], tune: Tune) -> Tensor:

@@ -21,6 +21,7 @@ from vitask.config.build import (
     build_tsm,
 )
 from vitask.data import label_ranges, members_of
+from vitask.errors import VitaskError
 from vitask.evaluation.collapse import collapse
 from vitask.evaluation.metrics import label_metrics, predictions_of
 from vitask.runs.folder import Stopwatch, is_main, say, stage_summary
@@ -31,7 +32,7 @@ from vitask.training.loop import Loop
 from vitask.training.recorder import Recorder
 from vitask.training.tsm_data import TSMTrainingData, joint_targets
 from vitask.training.tsm_task import TSMTask, joint_heads
-from vitask.tsm import build_transform, save_tsm
+from vitask.tsm import build_transform, load_tsm, save_tsm, weights_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -140,6 +141,7 @@ class BestTSM:
         )
         self.best: dict[str, float] = {}
         self.warnings: list[str] = []
+        self.digest: str | None = None
 
     def update(self, epoch: int) -> dict[str, float]:
         """Validate after an epoch, save the model if it is the best so far, and return the figures to log."""
@@ -148,20 +150,22 @@ class BestTSM:
         if not self.best or [metrics[key] for key in order] > [self.best[key] for key in order]:
             self.best, self.warnings = {"best_epoch": epoch, **metrics}, list(self._collapsed(predictions))
             if is_main():
-                save_tsm(self.tsm, self.folder, tsm_meta(self.task))
+                self.digest = save_tsm(self.tsm, self.folder, tsm_meta(self.task))
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best epoch with its figures and warnings, and the averaged weights."""
+        """Return the best epoch with its figures, warnings and digest, and the averaged weights."""
         return {
             "best": dict(self.best),
+            "digest": self.digest,
             "warnings": self.warnings,
             "average": self.tsm.state_dict() if self.averaged else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up an interrupted run."""
-        self.best, self.warnings = dict(state["best"]), list(state["warnings"])
+        """Take up an interrupted run; what it kept of an epoch that is not over yet has no figures, and no say."""
+        if _digest_on_disk(self.folder) == state.get("digest"):
+            self.best, self.warnings, self.digest = dict(state["best"]), list(state["warnings"]), state.get("digest")
         if self.averaged:
             self.tsm.load_state_dict(state["average"])
 
@@ -185,6 +189,14 @@ class BestTSM:
         for member, found in zip(members_of(self.task), predictions, strict=True):
             if text := collapse(found.truth, found.chosen, member.labels):
                 yield f"TSM, {member.name}, validation split: {text}"
+
+
+def _digest_on_disk(folder: Path) -> str | None:
+    """The digest of the weights that are there; none if there are none whole, as after a kill before the settings."""
+    try:
+        return weights_digest(load_tsm(folder)[0])
+    except VitaskError:
+        return None
 
 
 def _figures(predictions: Sequence[Predictions]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -14,7 +15,7 @@ class Preemption:
     """Notes SIGTERM and SIGINT for the time of a block instead of ending the process; a second one ends it.
 
     One that came before, and that a library swallowed while it loaded, counts as the first. A second one does not end a
-    rank under a launcher, which hands on what each rank has heard already, and ends them itself.
+    rank under a launcher or a worker of a grid, which hand on what each process has heard already.
 
     In a thread other than the main one, where Python takes no signals, it notes nothing.
 
@@ -39,7 +40,8 @@ class Preemption:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked is not None and "TORCHELASTIC_RUN_ID" not in os.environ:
+        handed_on = "TORCHELASTIC_RUN_ID" in os.environ or multiprocessing.parent_process() is not None
+        if self.asked is not None and not handed_on:
             raise KeyboardInterrupt
         self.asked = self.asked or signal.Signals(number).name
 

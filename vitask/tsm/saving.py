@@ -18,8 +18,8 @@ from vitask.tsm.model import TSM
 WEIGHTS, SETTINGS = "tsm.safetensors", "tsm.json"
 
 
-def save_tsm(tsm: TSM, folder: str | Path, meta: Mapping[str, Any]) -> None:
-    """Write `tsm` and `meta` (labels, data set, figures: whatever JSON can hold) to `folder`, atomically.
+def save_tsm(tsm: TSM, folder: str | Path, meta: Mapping[str, Any]) -> str:
+    """Write `tsm` and `meta` (labels, data set, figures: whatever JSON can hold) to `folder`; return `weights_digest`.
 
     The settings are written last and hold the digest of the weights, so a save that was cut off is noticed on loading.
 
@@ -33,6 +33,7 @@ def save_tsm(tsm: TSM, folder: str | Path, meta: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / WEIGHTS, lambda path: save_file(state, path))
     atomic_write(folder / SETTINGS, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    return settings["weights_digest"]
 
 
 def load_tsm(folder: str | Path, expected: Mapping[str, Any] | None = None) -> tuple[TSM, dict[str, Any]]:
