@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import errno
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from vitask.files import (
     SAMPLED,
     atomic_folder,
     atomic_write,
+    csv_text,
     file_size,
     read_tensors,
     remove_leftovers,
@@ -240,6 +242,15 @@ def test_whatever_stops_the_exchange_of_folders_one_of_them_stays(error, renamed
     kept = "new" if renamed and error is KeyboardInterrupt else "old"
     assert (tmp_path / "model/labels.txt").read_text() == kept
     assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("cell", ["a\rb", "a\nb", "a\r\nb", 'say "no"', "a,b", " ", "", "µ"])
+def test_any_cell_comes_back_from_a_csv(cell, tmp_path):
+    text = csv_text([["id", "text", "p"], ["1", cell, "0.5"]])
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [["id", "text", "p"], ["1", cell, "0.5"]]
+    assert csv_text([["id", "text"], [1, "plain"]]) == "id,text\n1,plain\n"
 
 
 class TestWritten:

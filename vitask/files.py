@@ -6,8 +6,10 @@ piece by piece, then the sha256 of all that as one more tensor, by which a damag
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -15,7 +17,7 @@ import re
 import shutil
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +115,23 @@ def written(path: Path) -> Iterator[None]:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    r"""Write rows as CSV whose lines end in ``\n``; a cell with any line end in it is quoted.
+
+    Python's writer quotes those of its own line end alone, and a reader takes a bare ``\r`` for the end of a row.
+
+    Example:
+        >>> csv_text([["id", "text"], [1, "a\rb"]])
+        'id,text\n1,"a\rb"\n'
+    """
+    lines = []
+    for row in rows:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(row)
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
 
 
 def finite(value: Any) -> Any:

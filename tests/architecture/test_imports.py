@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "vlm": {"errors", "files"},
     "training": {*MODELS, "errors", "files", "interruption"},
     "evaluation": {"vlm", "errors"},
-    "reporting": {"evaluation", "errors"},
+    "reporting": {"evaluation", "errors", "files"},
     "config": BELOW_CONFIG,
     "runs": {*BELOW_CONFIG, "config", "files", "interruption", "reporting"},
     "bench": {*BELOW_CONFIG - {"tsm"}, "config", "files", "reporting", "__version__"},

@@ -122,7 +122,7 @@ def test_root_without_class_folders(tmp_path):
 
 def test_class_folder_without_image(split_root):
     (split_root / "val").mkdir()
-    with pytest.raises(VitaskError, match=r"split 'val' \(val or valid or validation\), found val and valid"):
+    with pytest.raises(VitaskError, match=r"split 'val' \(val or valid or validation or dev\), found val and valid"):
         load(split_root)
     (split_root / "val").rmdir()
     (split_root / "train/mould").mkdir()
@@ -134,8 +134,21 @@ def test_class_folder_without_image(split_root):
 def test_missing_split_folder(paint, tmp_path):
     paint("train/a")
     paint("train/b")
-    with pytest.raises(VitaskError, match=r"expected one folder for split 'val' .* found none"):
+    with pytest.raises(VitaskError, match=r"expected one folder for split 'test' \(test or testing\), found none"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(("training", "testing"), [("Training", "Testing"), ("train", "Test"), ("TRAIN", "TESTING")])
+def test_split_folders_by_other_names_are_no_classes(paint, tmp_path, training, testing):
+    """Published sets often have no validation images; they are taken out of train, and test stays what it is."""
+    for kind in ("glioma", "pituitary"):
+        paint(f"{training}/{kind}", 10)
+        paint(f"{testing}/{kind}", 3)
+    task = load(tmp_path)
+    assert task.labels == ("glioma", "pituitary")
+    assert {split: len(rows) for split, rows in task.splits.items()} == {"train": 16, "val": 4, "test": 6}
+    assert {name.split("/")[0] for name in task.splits["test"]["id"]} == {testing}
+    assert "taken out here" in task.notes["split"]
 
 
 def test_class_folders_that_differ_between_splits(split_root, paint):

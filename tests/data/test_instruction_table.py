@@ -89,6 +89,18 @@ def test_the_source_s_splits_hold_and_shared_images_are_counted(write):
     assert task.notes == {"duplicate images": "1 of 3 test images are in train too"}
 
 
+def test_a_val_split_is_taken_out_of_splits_that_share_an_image(write):
+    """Test keeps its rows; the image's own rows in train stay together."""
+
+    def share(rows):
+        return [*rows, {**rows[0], "instruction": "Else?", "split": "test"}]
+
+    task = load(write(share, split=["train"] * 8 + ["test"] * 2))
+    train, val, test = (set(task.splits[split]["picture"]) for split in ("train", "val", "test"))
+    assert (len(val), len(test), len(train & val)) == (2, 3, 0)
+    assert "test images are in" in task.notes["duplicate images"]
+
+
 def test_a_val_split_is_taken_out_of_train_by_images(write):
     task = load(write(split=["train"] * 8 + ["test"] * 2))
     train, val = (set(task.splits[split]["picture"]) for split in ("train", "val"))

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from vitask.data import Columns, load_table_task, with_label_noise, with_train_fraction
+from vitask.errors import VitaskError
 
 
 @pytest.fixture
@@ -157,6 +158,33 @@ def test_a_parquet_image_column_is_read_in_parts_from_any_row(tmp_path, monkeypa
     images = table_files.ParquetImages(table_files.read_table(path), "image", tmp_path)
     for start in (0, 2, 3, 7, 10):
         assert list(images.items(start)) == [bytes([i]) for i in range(start, 10)]
+
+
+def test_files_that_a_parquet_column_names_count_as_its_own(tmp_path, load):
+    """Two folders with files of the same names, and one that is replaced: other images, without a word of the table."""
+    for number, folder in enumerate(("one", "two")):
+        (tmp_path / folder).mkdir()
+        for name in range(8):
+            Image.new("L", (6, 6), 20 * name + number).save(tmp_path / folder / f"{name}.png")
+    whole = (tmp_path / "one/0.png").read_bytes()
+    cells = [{"bytes": whole, "path": "0.png"}, *({"bytes": None, "path": f"{name}.png"} for name in range(1, 8))]
+    splits = ["train", "train", "train", "train", "val", "val", "test", "test"]
+    path = tmp_path / "a.parquet"
+    datasets.Dataset.from_dict({"image": cells, "label": ["a", "b"] * 4, "split": splits}).to_parquet(str(path))
+
+    def pixels(folder):
+        task = load(path, root=tmp_path / folder)
+        return task.fingerprint, [np.asarray(image)[0, 0] for image in task.splits["train"]["image"]]
+
+    one, two = pixels("one"), pixels("two")
+    assert (one[1], two[1]) == ([0, 20, 40, 60], [0, 21, 41, 61])
+    Image.new("L", (6, 6), 255).save(tmp_path / "two/3.png")
+    changed = pixels("two")
+    assert changed[1] == [0, 21, 41, 255]
+    assert len({one[0], two[0], changed[0]}) == 3
+    (tmp_path / "two/3.png").unlink()
+    with pytest.raises(VitaskError, match=r"a.parquet, row 4: .*two/3.png: no such image"):
+        pixels("two")
 
 
 def test_shrunk_images_have_another_cache_and_the_same_fingerprint(eight, load):

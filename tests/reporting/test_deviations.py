@@ -11,7 +11,7 @@ from vitask.config.compose import compose_config
 from vitask.config.keys import typed_keys
 from vitask.config.schema import Config
 from vitask.reporting.deviations import deviations, open_choices, parts_of
-from vitask.reporting.rules import CRT, DATA, OPTIM, RDA, TSM, VLM, value_of
+from vitask.reporting.rules import CRT, DATA, OPTIM, RDA, TSM, VLM, Rule, value_of
 from vitask.runs.identity import term_weights
 
 PAPER = [
@@ -77,6 +77,7 @@ CASES = [
     ("stage=vanilla", "data.label_noise=0.25", "25% of the training labels"),
     ("stage=vanilla", "data.imbalance=0.05", "its smallest class has 5% of the largest"),
     ("stage=vanilla", "data.train_fraction=0.2", "Only 20% of the training split"),
+    ("stage=vanilla", "data.train_fraction=0.004", "Only 0.4% of the training split"),
     ("stage=vanilla", "data.instruction.complete=false", "does not list the labels"),
     ("stage=vanilla", "data.label_texts=[a,b]", "label texts are one's own"),
     ("stage=vanilla", "data.shift.blur=2", "blurred by 2 pixels"),
@@ -168,14 +169,14 @@ def test_a_run_has_the_parts_that_its_terms_need(overrides, parts):
 def test_a_rule_speaks_of_an_option_that_exists_and_takes_its_value(rule):
     config = asdict(composed())
     value = value_of(config, rule.key)
-    other = next(each for each in (value, True, False, 2, 0.5, "word") if each != rule.paper and _fits(rule.text, each))
-    assert rule.text.format(other)
+    other = next(each for each in (value, True, False, 2, 0.5, "word") if each != rule.paper and _fits(rule, each))
+    assert rule.of(other)
     assert rule.unless is None or value_of(config, rule.unless[0]) is not None
 
 
-def _fits(text: str, value: object) -> bool:
+def _fits(rule: Rule, value: object) -> bool:
     try:
-        return bool(text.format(value))
+        return bool(rule.of(value))
     except ValueError:
         return False
 

@@ -13,7 +13,7 @@ import pytest
 import vitask
 from tests.conftest import Pipeline, call
 from vitask.config.compose import compose_config
-from vitask.export.facts import _base_notes
+from vitask.export.facts import _base_notes, _code
 from vitask.export.portable import local_base, portable
 from vitask.runs.folder import RunFolder
 from vitask.vlm.load import TINY_FOLDER
@@ -34,6 +34,12 @@ def with_base(pipeline: Pipeline, out: Path, base: Path) -> Pipeline:
     for path in described:
         path.write_text(re.sub(r'"(base|base_model_name_or_path)": "[^"]*"', rf'"\1": "{base}"', path.read_text()))
     return made
+
+
+@pytest.mark.parametrize("text", ["What is \U0001f600?", 'Say "a\\b".', "two\nlines", "Größe\u2028?"])
+def test_a_text_in_the_code_of_a_card_is_itself(text):
+    """JSON writes some characters as Python does not read them."""
+    assert literal_eval(_code(text)) == text
 
 
 @pytest.fixture(scope="module")

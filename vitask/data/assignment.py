@@ -95,7 +95,7 @@ def _given(records: Records, options: DataOptions) -> Rows:
                 f"{records.origin}: split '{split}'{named} has no rows.{near} The data's splits are "
                 f"{', '.join(there)}; data.splits says which to use"
             )
-    if records.groups is not None:
+    if records.groups is not None and records.groups_bind_splits:
         _check_groups(records, parts)
     return parts
 

@@ -31,6 +31,7 @@ class Records:
         multi_label: Whether a row may have any number of labels.
         splits: The source's name of each row's split; None when it has none.
         groups: What must stay in one split, a patient, say; None when nothing must.
+        groups_bind_splits: Whether the source's own splits have to keep groups together, too.
     """
 
     origin: str
@@ -41,6 +42,7 @@ class Records:
     multi_label: bool = False
     splits: Sequence[str] | None = None
     groups: Sequence[str] | None = None
+    groups_bind_splits: bool = True
 
 
 def records_task(

@@ -114,14 +114,14 @@ def usage(
     if request.push is not None:
         folder = f'from huggingface_hub import snapshot_download\n\nfolder = snapshot_download("{request.push}")'
     names = ", ".join(each["name"] for each in sets)
-    which = f"  # one of {json.dumps(names)}" if len(sets) > 1 else ""
+    which = f"  # one of {_code(names)}" if len(sets) > 1 else ""
     local = local_base(config) if request.to != "merged" else None
-    base = f"base = {json.dumps(local)}  # the folder of the base model\n" if local else ""
+    base = f"base = {_code(local)}  # the folder of the base model\n" if local else ""
     if request.to == "bundle":
         form = BUNDLE_IN_WORDS if in_words else BUNDLE
-        chosen = f", set={json.dumps(sets[0]['name'])}" if which else ""
+        chosen = f", set={_code(sets[0]['name'])}" if which else ""
         given = ", base=base" if local else ""
-        return form.format(folder=folder, base=base, given=given, instruction=json.dumps(instruction), which=chosen)
+        return form.format(folder=folder, base=base, given=given, instruction=_code(instruction), which=chosen)
     load, call = plain.load_merged, 'load_merged(folder, dtype="auto")'
     if request.to == "adapter":
         load, call = plain.load_adapter, _adapter_call(config)
@@ -132,7 +132,7 @@ def usage(
         imports=(ANSWERED if in_words else SCORED).format(PEFT[request.to]),
         more="" if request.to == "merged" or config.lora.quantize == "none" else ", BitsAndBytesConfig",
         functions="\n\n\n".join(inspect.getsource(function).strip() for function in functions),
-        ask=f"answer_in_words(model, processor, question, image, {json.dumps(instruction)})" if in_words else ask,
+        ask=f"answer_in_words(model, processor, question, image, {_code(instruction)})" if in_words else ask,
         folder=folder,
         base=base,
         which=which,
@@ -159,15 +159,15 @@ def base_name(config: Config) -> str:
 
 def _adapter_call(config: Config) -> str:
     path, options = adapter_base(config, Path())
-    name = f'f"{{folder}}/{BASE}"' if config.vlm.path == TINY else "base" if local_base(config) else json.dumps(path)
+    name = f'f"{{folder}}/{BASE}"' if config.vlm.path == TINY else "base" if local_base(config) else _code(path)
     words = "".join(f", {key}={_code(value)}" for key, value in options.items())
     return f"load_adapter(folder, {name}{words})"
 
 
 def _code(value: Any) -> str:
-    """Write a keyword's value as Python has it."""
+    """Write a value as Python has it."""
     if isinstance(value, str):
-        return json.dumps(value)
+        return json.dumps(value, ensure_ascii=False)  # an escape of JSON is no character beyond the BMP to Python
     known = {key: each for key, each in value.to_diff_dict().items() if not key.startswith("_")}
     return f"BitsAndBytesConfig({', '.join(f'{key}={each!r}' for key, each in known.items())})"
 

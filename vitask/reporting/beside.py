@@ -70,7 +70,10 @@ def _names(study: Study, row: str, result: Result) -> list[str]:
 
 def _comparable(result: Result) -> bool:
     metrics = result.metrics
-    return metrics.get("split") == "test" and not metrics.get("contrast") and not is_open(metrics)
+    other = {"exemplars", "exemplar content"} & metrics.get(
+        "conditions", {}
+    ).keys()  # asked of the evaluation alone, too
+    return metrics.get("split") == "test" and not metrics.get("contrast") and not is_open(metrics) and not other
 
 
 def _method(runs: Sequence[RunRecord] | None) -> str | None:

@@ -172,7 +172,7 @@ def _optimiser(optim: Mapping[str, Any]) -> str:
     connector = f" (connector {optim['connector_lr']:g})" if optim["connector_lr"] else ""
     return (
         f"{optim['name']}, learning rate {optim['lr']:g}{connector}, {optim['schedule']} schedule, warm-up "
-        f"{optim['warmup']:.0%}, weight decay {optim['weight_decay']:g}, gradient norm at most {optim['clip']:g}, "
+        f"{100 * optim['warmup']:g}%, weight decay {optim['weight_decay']:g}, gradient norm at most {optim['clip']:g}, "
         f"batches of {optim['batch_size']}"
     )
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from vitask.files import csv_text
 from vitask.reporting.study import Study, baselines, estimate
 from vitask.reporting.table import markdown
 from vitask.reporting.tables import FURTHER, HEADLINE, WORDS, Cell, Table
@@ -62,16 +61,13 @@ def csv_figures(studies: Sequence[Study]) -> str:
 
     `value` is the mean over `seeds`; `sd` their standard deviation, or `low` and `high` the bootstrap interval.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines = [COLUMNS]
     for study in studies:
         for evaluation in study.evaluations:
             places = [(row, mode, [each.metrics for each in found]) for row, mode, found in study.places(evaluation)]
             for row, mode, metrics in places + [(name, "", known) for name, known in baselines(study, evaluation)]:
-                for line in _figures(metrics):
-                    writer.writerow([study.title, evaluation, row, mode, *line])
-    return out.getvalue()
+                lines += [[study.title, evaluation, row, mode, *line] for line in _figures(metrics)]
+    return csv_text(lines)
 
 
 def _latex_table(table: Table) -> Iterator[str]:

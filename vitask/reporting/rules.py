@@ -13,7 +13,7 @@ class Rule(NamedTuple):
     Attributes:
         key: dotted, in the configuration.
         paper: the paper's value.
-        text: what to say of another one; `{}` stands for it.
+        text: what to say of another one; `{}` stands for it, `{percent}` for a share.
         needs: what the run must have for the value to play a part: a loss term, `exemplar` or `tsm`.
         unless: a condition, key and value, under which it plays none.
     """
@@ -24,15 +24,20 @@ class Rule(NamedTuple):
     needs: str = ""
     unless: tuple[str, Any] | None = None
 
+    def of(self, value: Any) -> str:
+        """Say it of a value."""
+        percent = f"{100 * value:g}%" if "{percent}" in self.text else ""
+        return re.sub(r"\b1 epochs", "1 epoch", self.text.format(value, percent=percent))
+
 
 DATA = (
-    Rule("data.label_noise", 0, "{:.0%} of the training labels are replaced by another label."),
-    Rule("data.imbalance", 1, "The training split has a long tail: its smallest class has {:.0%} of the largest."),
-    Rule("data.train_fraction", 1, "Only {:.0%} of the training split is used."),
+    Rule("data.label_noise", 0, "{percent} of the training labels are replaced by another label."),
+    Rule("data.imbalance", 1, "The training split has a long tail: its smallest class has {percent} of the largest."),
+    Rule("data.train_fraction", 1, "Only {percent} of the training split is used."),
     Rule("data.shift.noise", 0, "The images of every split carry Gaussian noise of {:g}."),
     Rule("data.shift.contrast", 1, "The contrast of the images of every split is multiplied by {:g}."),
     Rule("data.shift.brightness", 1, "The brightness of the images of every split is multiplied by {:g}."),
-    Rule("data.shift.crop", 1, "The images of every split are cropped to {:.0%} of each side."),
+    Rule("data.shift.crop", 1, "The images of every split are cropped to {percent} of each side."),
     Rule("data.shift.blur", 0, "The images of every split are blurred by {:g} pixels."),
     Rule("data.label_texts", None, "The label texts are one's own (data.label_texts)."),
     Rule("data.label_file", None, "The label texts are one's own ({})."),
@@ -94,7 +99,7 @@ RDA = (
         "rda",
         ("objective.rda.teacher", "labels"),
     ),
-    Rule("objective.rda.ramp", 0, "α grows over the first {:.0%} of training instead of being constant.", "rda"),
+    Rule("objective.rda.ramp", 0, "α grows over the first {percent} of training instead of being constant.", "rda"),
 )
 CRT = (
     Rule("objective.crt.tokens", "all", "CRT acts only where labels still differ (branching tokens).", "crt"),
@@ -111,7 +116,7 @@ CRT = (
         "The response of CRT's negative image shares a token F1 below {:g} with the image's own.",
         "crt",
     ),
-    Rule("objective.crt.ramp", 0, "β grows over the first {:.0%} of training instead of being constant.", "crt"),
+    Rule("objective.crt.ramp", 0, "β grows over the first {percent} of training instead of being constant.", "crt"),
 )
 OPTIM = (
     Rule("optim.epochs", 1, "The stage takes {} epochs instead of one."),
@@ -142,7 +147,7 @@ def broken(rules: Iterable[Rule], config: Mapping[str, Any], has: set[str]) -> I
         value = value_of(config, rule.key)
         excused = rule.unless is not None and value_of(config, rule.unless[0]) == rule.unless[1]
         if value != rule.paper and not excused and (not rule.needs or rule.needs in has):
-            yield re.sub(r"\b1 epochs", "1 epoch", rule.text.format(value))
+            yield rule.of(value)
 
 
 def value_of(config: Mapping[str, Any], key: str) -> Any:

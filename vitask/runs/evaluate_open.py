@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ import numpy as np
 from vitask.data import comparable, instruction_ids, token_f1
 from vitask.evaluation.open_ended import right_places
 from vitask.evaluation.uncertainty import Parts, bootstrap_ratios
+from vitask.files import csv_text
 from vitask.runs.folder import write_json, write_text
 
 if TYPE_CHECKING:
@@ -125,19 +124,17 @@ class OpenEvaluation:
 
     def _csv(self) -> str:
         """The CSV: what was asked of which image, what is right, its likelihood and place, and what was answered."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
         generated = ["text", "exact_match", "token_f1"] if self.texts else []
         read = ["log_likelihood", "tokens", "place", "rivals"]
-        writer.writerow(["id", "image", "instruction", "response", *read, *generated])
+        lines = [["id", "image", "instruction", "response", *read, *generated]]
         right = self._of_texts(self.texts) if self.texts else {}
         columns = (self.rows[name] for name in ("id", "picture", "instruction"))
         for row, names in enumerate(zip(*columns, strict=True)):
             place = "" if math.isnan(self.places[row]) else f"{self.places[row]:g}"
             said = [self.texts[row], *(f"{above[row]:g}" for above, _ in right.values())] if self.texts else []
             figures = [f"{self.own[row]:.6f}", self.tokens[row], place, len(self.rivals[row])]
-            writer.writerow([*names, self.truths[row], *figures, *said])
-        return out.getvalue()
+            lines.append([*names, self.truths[row], *figures, *said])
+        return csv_text(lines)
 
 
 def draw_rivals(task: TaskData, split: str, count: int, seed: int) -> list[list[int]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +23,7 @@ from vitask.evaluation.metrics import (
 )
 from vitask.evaluation.parsing import AnswerParser
 from vitask.evaluation.uncertainty import bootstrap_intervals
+from vitask.files import csv_text
 from vitask.runs.folder import say, write_json, write_text
 from vitask.training.tsm_data import label_targets
 
@@ -159,16 +158,14 @@ class SetEvaluation:
     def _csv(self) -> str:
         """The CSV: sample id, truth, prediction, raw text and what it was read as, probability of every label."""
         own, answers = self.predictions, self.task.answers
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
         generated = ["text", "parsed"] if self.texts else []
-        writer.writerow(["id", "truth", "prediction", *generated, *(f"p({label})" for label in self.task.labels)])
+        lines = [["id", "truth", "prediction", *generated, *(f"p({label})" for label in self.task.labels)]]
         said = [("" if answer is None else answers[answer].text) for answer in self.parsed]
         raw = list(zip(self.texts, said, strict=True)) if self.texts else [()] * len(own.truth)
         for row, name in enumerate(self.task.splits[self.split]["id"][:]):
             figures = [f"{p:.6f}" for p in own.scores[row]]
-            writer.writerow([name, self._text(own.truth[row]), self._text(own.chosen[row]), *raw[row], *figures])
-        return out.getvalue()
+            lines.append([name, self._text(own.truth[row]), self._text(own.chosen[row]), *raw[row], *figures])
+        return csv_text(lines)
 
     def _text(self, labels: np.ndarray) -> str:
         """The text of a label set `(labels,)`; a set that is no answer is written label by label."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,6 +12,7 @@ from rich.progress import track
 from vitask.data.sources.probe import Probe, read_probe
 from vitask.errors import UsageError, did_you_mean
 from vitask.evaluation.retention import answer_prompts, retention_metrics
+from vitask.files import csv_text
 from vitask.runs.folder import RunFolder, Stopwatch, read_json, write_json, write_text
 from vitask.runs.identity import is_head
 from vitask.runs.tuned import load_tuned, pick_device
@@ -121,8 +120,5 @@ def _batched(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 def _predictions(table: Probe, texts: dict[str, list[str]]) -> str:
     """The CSV: prompt, right answer, and what was answered before and after tuning."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["prompt", "answer", *STATES])
-    writer.writerows(zip(table.prompts, table.answers, *(texts[state] for state in STATES), strict=True))
-    return out.getvalue()
+    rows = zip(table.prompts, table.answers, *(texts[state] for state in STATES), strict=True)
+    return csv_text([["prompt", "answer", *STATES], *rows])

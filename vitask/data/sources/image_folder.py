@@ -10,10 +10,10 @@ from vitask.data.images import FileImages
 from vitask.data.labels import Label
 from vitask.data.options import DataOptions
 from vitask.data.records import Records, records_task
+from vitask.data.splits import ALIASES
 from vitask.data.task import SPLITS, TaskData
 from vitask.errors import VitaskError
 
-SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 Files = Mapping[str, Sequence[Path]]  # class folder -> its images, sorted
 
 
@@ -21,8 +21,9 @@ def load_image_folder_task(root: str | Path, modality: str, *, name: str | None 
     """Load a folder of images. Every image is read once, checked, and converted to Arrow.
 
     Args:
-        root: A folder with ``train``, ``val`` (or ``valid``, ``validation``) and ``test``, each with one folder a
-            class; or with one folder a class, to be split here. Hidden files and other than images are ignored.
+        root: A folder with ``train`` and ``test``, and ``val`` if it is not to be taken out of train here, each with
+            one folder a class (``Training``, ``Testing``, ``valid``, ``validation`` and ``dev`` are known as well); or
+            with one folder a class, to be split here. Hidden files and other than images are ignored.
         modality: What the images are, e.g. ``"chest X-ray"``.
         name: Short name of the task; by default the folder's.
         options: Choices as in `DataOptions`; a label's name in the data is its folder's name, its text by default the
@@ -61,20 +62,19 @@ def load_image_folder_task(root: str | Path, modality: str, *, name: str | None 
 
 def _split_folders(root: Path, may_differ: bool) -> dict[str, Files] | None:
     """Read ``root/{split}/{class}/*``; None when the root has no folder named like a split."""
-    folders = {
-        split: [root / name for name in names if (root / name).is_dir()] for split, names in SPLIT_FOLDERS.items()
-    }
+    inside = sorted(path for path in root.iterdir() if path.is_dir())
+    folders = {split: [path for path in inside if path.name.casefold() in ALIASES[split]] for split in SPLITS}
     if not any(folders.values()):
         return None
     for split, found in folders.items():
-        if len(found) != 1:
+        if len(found) != 1 and (found or split != "val"):
             what = " and ".join(path.name for path in found) if found else "none"
             raise VitaskError(
-                f"{root}: expected one folder for split '{split}' ({' or '.join(SPLIT_FOLDERS[split])}), found {what}; "
+                f"{root}: expected one folder for split '{split}' ({' or '.join(ALIASES[split])}), found {what}; "
                 "or put one folder a class there, and they are split here"
             )
-    by_split = {split: _class_files(found[0]) for split, found in folders.items()}
-    for split in SPLITS[1:]:
+    by_split = {split: _class_files(found[0]) for split, found in folders.items() if found}
+    for split in list(by_split)[1:]:
         differing = sorted(set(by_split["train"]) ^ set(by_split[split]))
         if differing and not may_differ:
             raise VitaskError(f"{root}: train and {split} have different class folders: {', '.join(differing)}")

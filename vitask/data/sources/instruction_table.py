@@ -19,7 +19,7 @@ from vitask.data.records import Records, check_unique
 from vitask.data.sources.table import Columns, column_images, find_column
 from vitask.data.sources.table_files import Table, read_table
 from vitask.data.split import Split, labelled
-from vitask.data.splits import ALL_IN_TEST, split_of
+from vitask.data.splits import ALL_IN_TEST
 from vitask.data.task import SPLITS, TaskData
 from vitask.errors import UsageError, VitaskError
 
@@ -137,9 +137,16 @@ def _records(
     splits, groups = ([texts[role][row] for row in kept] if texts[role] else None for role in ("split", "group"))
     if groups:
         _check_groups(groups, pictures, places)
-    elif splits is None or not any(split_of(name, choices.split_names) == "val" for name in set(splits)):
-        groups = pictures
-    return Records(str(table.path), places, whole["id"], source, (), splits=splits, groups=groups)
+    return Records(
+        str(table.path),
+        places,
+        whole["id"],
+        source,
+        (),
+        splits=splits,
+        groups=groups or pictures,
+        groups_bind_splits=bool(groups),
+    )
 
 
 def _check_groups(groups: Sequence[str], pictures: Sequence[str], places: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitask.data.images import file_stamp
+from vitask.data.images import FileImages, file_stamp
 from vitask.errors import UsageError, VitaskError
 
 DELIMITERS = ",;\t|"
@@ -237,8 +237,10 @@ class ParquetImages:
         return self.table.places[row]
 
     def stamp(self) -> str:
-        """Digest the file's place, size and time of change, and the column."""
-        return f"{file_stamp(self.table.path)} {self.column}"
+        """Digest place, size and time of change of the file, and of those that its cells name; and the column."""
+        named = list(self._named())
+        others = FileImages([path for _, path in named], [self.name(row) for row, _ in named]).stamp()
+        return f"{file_stamp(self.table.path)} {self.column} {others}"
 
     def items(self, start: int) -> Iterator[bytes]:
         """Yield the cells' bytes; a row group is read at a time."""
@@ -249,8 +251,33 @@ class ParquetImages:
                     yield self._bytes(cell.as_py())
                 row += len(batch)
 
+    def _named(self) -> Iterator[tuple[int, Path]]:
+        """Yield the rows whose image is a file beside the table; row groups that hold all their bytes are not read."""
+        with _open_parquet(self.table.path) as file:
+            start = 0
+            for number in range(file.num_row_groups):
+                group = file.metadata.row_group(number)
+                if _may_lack_bytes(group, self.column):
+                    row = start
+                    for batch in file.iter_batches(BATCH_ROWS, row_groups=[number], columns=[self.column]):
+                        cells = enumerate(batch.column(0).to_pylist(), row)
+                        yield from ((at, self.root / cell["path"]) for at, cell in cells if _is_named(cell))
+                        row += len(batch)
+                start += group.num_rows
+
     def _bytes(self, cell: Any) -> bytes:
         if isinstance(cell, dict):
-            data, path = cell.get("bytes"), cell.get("path")
-            cell = (self.root / path).read_bytes() if data is None and path else data
+            cell = (self.root / cell["path"]).read_bytes() if _is_named(cell) else cell.get("bytes")
         return cell or b""  # nothing there: refused like any image that does not decode
+
+
+def _is_named(cell: Any) -> bool:
+    """Whether a cell is `datasets`' struct of bytes and path, and holds the path alone."""
+    return isinstance(cell, dict) and cell.get("bytes") is None and bool(cell.get("path"))
+
+
+def _may_lack_bytes(group: Any, column: str) -> bool:
+    """Whether a row group has structs in a column, and some of them no bytes, as far as its statistics say."""
+    chunks = [group.column(number) for number in range(group.num_columns)]
+    found = [chunk.statistics for chunk in chunks if chunk.path_in_schema == f"{column}.bytes"]
+    return any(each is None or not each.has_null_count or each.null_count > 0 for each in found)
