@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -96,6 +97,32 @@ def test_between_two_stages_what_is_finished_stays(told, small, tmp_path, cli, m
     ended = cli("train", "stage=vanilla", "stage.pipeline=[tsm,vanilla]", *small, f"out={tmp_path}")
     assert ended.code == 0
     assert "tsm: finished before" in ended.out
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_is_trained_again_goes_on_where_it_was_stopped(small, tmp_path, cli, monkeypatch):
+    words = ["train", "stage=vanilla", "stage.pipeline=[tsm,vanilla]", *small, f"out={tmp_path}"]
+    assert cli(*words).code == 0
+
+    def ids() -> dict[str, str]:
+        found = {path.parent.name: json.loads(path.read_text())["id"] for path in tmp_path.glob("*/*/environment.json")}
+        return {name.partition("-")[0]: number for name, number in found.items()}
+
+    first = ids()
+    with monkeypatch.context() as patch:
+        patch.setattr("vitask.runs.train_vlm.train_vlm", lambda config, run: tell(signal.SIGTERM))
+        assert cli(*words, "overwrite=true").code == 0
+    stopped = ids()
+    assert stopped["tsm"] != first["tsm"]
+    assert stopped["vanilla"] == first["vanilla"], "put back, as nothing had begun"
+    ended = cli(*words, "overwrite=true")
+    assert ended.code == 0
+    assert "tsm: finished before" in ended.out
+    assert ids()["tsm"] == stopped["tsm"]
+    assert ids()["vanilla"] != first["vanilla"]
+    assert cli(*words, "overwrite=true").code == 0
+    assert ids()["tsm"] != stopped["tsm"], "the next command begins with the first stage"
+    assert {path.name for path in tmp_path.glob("*/.*")} == set()
 
 
 @pytest.mark.parametrize("told", [tell, tell_a_class_body])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vitask.config.accelerator import join_ranks
@@ -18,6 +16,7 @@ from vitask.runs.folder import RunFolder, is_main, say, wait_for_everyone
 from vitask.runs.identity import at_stage, needs_tsm, run_folder, term_weights, with_hint
 from vitask.runs.launch import require_ranks
 from vitask.runs.open_ended import check_open_ended
+from vitask.runs.overwrite import Overwrite, replaced
 
 if TYPE_CHECKING:
     from vitask.config.schema import Config
@@ -34,20 +33,23 @@ def train(config: Config) -> list[RunFolder]:
     stages = planned_stages(config)
     require_ranks(config.launch)
     join_ranks(config.launch.device)
-    runs = []
-    for stage in stages:
-        run = RunFolder(run_folder(stage))
-        if run.finished and not config.overwrite:
+    runs = [RunFolder(run_folder(stage)) for stage in stages]
+    anew = Overwrite(runs) if config.overwrite else None
+    for stage, run in zip(stages, runs, strict=True):
+        if run.finished and not (anew and anew.wants(run)):
             if len(stages) == 1:
                 raise VitaskError(
                     f"{run.path} is finished; add overwrite=true to train it again, or tag=... to keep both"
                 )
             say(f"{stage.stage.name}: finished before, {run.path}")
         else:
-            with _replaced(run):
+            with replaced(run):
                 _ensure_prerequisites(stage)
                 _train_one(stage, run)
-        runs.append(run)
+            if anew:
+                anew.note(run)
+    if anew:
+        anew.end()
     return runs
 
 
@@ -169,26 +171,3 @@ def _what_it_took(summary: Mapping[str, Any]) -> str:
 
 def _seconds(count: float) -> str:
     return f"{count:.{int(count < 10)}f} s"
-
-
-@contextmanager
-def _replaced(run: RunFolder) -> Iterator[None]:
-    """Lay a finished run that is trained again aside until the new one is finished.
-
-    If an error ends that one before there is anything to resume, the earlier run is put back. An interrupted run stays
-    unfinished, to be resumed.
-    """
-    earlier, laid_aside = run.path.with_name(f".{run.path.name}.earlier"), run.finished
-    wait_for_everyone()
-    if laid_aside and is_main():
-        shutil.rmtree(earlier, ignore_errors=True)
-        run.path.rename(earlier)
-    wait_for_everyone()
-    try:
-        yield
-    except BaseException:
-        if laid_aside and is_main() and not run.path.exists():
-            earlier.rename(run.path)
-        raise
-    if is_main():
-        shutil.rmtree(earlier, ignore_errors=True)
