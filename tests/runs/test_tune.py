@@ -10,13 +10,13 @@ import torch
 from accelerate.utils import set_seed
 from safetensors.torch import load_file
 
-from vitask.config.build import build_average, build_tsm
+from vitask.config.build import build_average, build_task, build_tsm
 from vitask.config.compose import compose_config
 from vitask.runs.folder import RunFolder
 from vitask.runs.identity import run_folder
-from vitask.runs.train_tsm import train_tsm
+from vitask.runs.train_tsm import BestTSM, train_tsm, tsm_meta
 from vitask.training.loop import Loop
-from vitask.tsm import load_tsm
+from vitask.tsm import load_tsm, save_tsm, weights_digest
 
 from ..tsm.tiny import make_tsm
 
@@ -200,3 +200,30 @@ def test_a_killed_run_takes_up_average_and_mixtures(small, tmp_path, monkeypatch
     found = run_into(tmp_path / "killed")
     assert found[1] == wanted[1]
     assert all(torch.equal(value, wanted[0][name]) for name, value in found[0].items())
+
+
+@pytest.mark.parametrize("cut", ["whole", "between weights and settings"])
+def test_what_a_killed_epoch_kept_does_not_pass_for_the_best_one(small, tmp_path, cut):
+    """Killed behind the TSM of epoch 2 and before its checkpoint; repeated elsewhere, that epoch may come out worse."""
+    config = compose_config("train", ["stage=tsm", *small])
+    task = build_task(config.data, config.seed, config.cache)
+    tsm = build_tsm(config.tsm, len(task.labels))
+    kept = BestTSM(tsm, task, tmp_path, 0)
+    figures = kept.update(1)
+    state = kept.state_dict()
+    resumed = BestTSM(tsm, task, tmp_path, 0)
+    resumed.load_state_dict(state)
+    assert resumed.best == {"best_epoch": 1, **figures}
+
+    with torch.no_grad():
+        next(tsm.parameters()).add_(1)
+    settings = (tmp_path / "tsm.json").read_bytes()
+    save_tsm(tsm, tmp_path, tsm_meta(task))
+    if cut != "whole":
+        (tmp_path / "tsm.json").write_bytes(settings)
+    resumed = BestTSM(tsm, task, tmp_path, 0)
+    resumed.load_state_dict(state)
+    assert resumed.best == {}
+    figures = resumed.update(2)
+    assert resumed.best == {"best_epoch": 2, **figures}
+    assert weights_digest(load_tsm(tmp_path)[0]) == resumed.digest
