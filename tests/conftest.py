@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         own = limit.args[0] if limit else float(item.get_closest_marker("slow") is not None)
         longest[item.path] = max(own, longest.get(item.path, 0))
     items.sort(key=lambda item: -longest[item.path])
+
+
+def hear_ctrl_c() -> None:
+    """As in a terminal: a suite that runs in the background hands on that Ctrl-C is to be ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import hear_ctrl_c
 from vitask import interruption
 from vitask.errors import VitaskError
 from vitask.interruption import Interrupted, Stopped, interruptible, listen, raise_if_told, told_by
@@ -145,6 +147,15 @@ def test_a_swallowed_signal_is_the_first_of_a_training_loop():
         assert preemption.asked is None
 
 
+def test_a_worker_is_told_twice_of_one_ctrl_c(monkeypatch):
+    """By its terminal, and by the grid that ends it; it saves all the same."""
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "a grid")
+    with Preemption() as preemption:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert preemption.asked == "SIGINT"
+
+
 def test_errors_are_their_own_unless_a_signal_came():
     listen()
     with pytest.raises(RuntimeError, match="a bug"), interruptible():
@@ -189,7 +200,3 @@ def test_a_process_that_loads_ends_with_0_and_one_line(module, number, swallowed
     )
     assert (ended.returncode, ended.stderr) == (0, SAID.format(number.name))
     assert list(tmp_path.iterdir()) == []
-
-
-def hear_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

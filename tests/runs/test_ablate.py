@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 import vitask.runs.ablate as module
+from tests.conftest import hear_ctrl_c
 
 MINE = """\
 defaults:
@@ -131,11 +132,6 @@ def test_a_row_that_fails_ends_the_grid_and_names_its_log(small, tmp_path, cli):
     assert len(finished) == 1
 
 
-def hear_ctrl_c() -> None:
-    """As in a terminal: a suite that runs in the background hands on that Ctrl-C is to be ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def members(session: int) -> list[psutil.Process]:
     """The living processes of a session."""
     found = []
@@ -172,7 +168,9 @@ def test_a_grid_that_is_told_to_stop_takes_its_workers_along(small, tmp_path):
             assert grid.returncode == 130, said
             assert "the same command resumes" in said
             assert len(list(tmp_path.glob(f"{name}/shapes/*/log.jsonl"))) == 1
-            assert list(tmp_path.glob(f"{name}/shapes/*/checkpoints/step-*")), "its steps were saved"
+            (log,) = tmp_path.glob(f"{name}/shapes/*/log.jsonl")
+            last = json.loads(log.read_text().splitlines()[-1])["step"]
+            assert (log.parent / f"checkpoints/step-{last:08d}").is_dir(), "the last step was saved, not an epoch's end"
             assert not psutil.wait_procs(members(grid.pid), timeout=10)[1]
     finally:
         for grid in grids.values():

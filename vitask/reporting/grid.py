@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vitask.reporting.open_ended import flattened, is_open
+from vitask.reporting.study import shared
 
 EVALUATION = "test"
 INSIDE = ("tsm", "majority", "averaged")
@@ -41,8 +42,7 @@ class GridResults:
     @property
     def conditions(self) -> dict[str, str]:
         """What holds for every row, by title; seeds are those of the first seed."""
-        first, *others = self._conditions()
-        return {title: text for title, text in first.items() if all(other.get(title) == text for other in others)}
+        return shared(self._conditions())
 
     @property
     def same_data(self) -> bool:

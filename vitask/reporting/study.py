@@ -119,11 +119,11 @@ class Study:
     @property
     def conditions(self) -> dict[str, str]:
         """What holds for every row of every evaluation, by title."""
-        return _shared([self.conditions_of(evaluation) for evaluation in self.evaluations])
+        return shared([self.conditions_of(evaluation) for evaluation in self.evaluations])
 
     def conditions_of(self, evaluation: str) -> dict[str, str]:
         """Return what was done to the data or the answers of all rows, by title; of several seeds the words of one."""
-        return _shared([text for _, text in self._said(evaluation)])
+        return shared([text for _, text in self._said(evaluation)])
 
     def exceptions(self, evaluation: str) -> dict[str, dict[str, list[str]]]:
         """Return what holds for some rows or modes alone: by title and text, who they are."""
@@ -244,7 +244,12 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(own == their for own, their in pairs if own is not None and their is not None)
 
 
-def _shared(several: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """What all of several mappings have."""
+def shared(several: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return what all of one or more mappings have, with the same text.
+
+    Example:
+        >>> shared([{"noise": "20 %", "split": "made here"}, {"noise": "40 %", "split": "made here"}])
+        {'split': 'made here'}
+    """
     first, *others = several
     return {title: text for title, text in first.items() if all(other.get(title) == text for other in others)}

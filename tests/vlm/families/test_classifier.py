@@ -9,8 +9,10 @@ from vitask.vlm.classifier import VLMClassifier, prompt_branch
 
 from .batches import distance, make_prompts, make_vlm, plain, shared
 
+ALL = slice(None)
 
-def ask(species, vlm, rows=slice(None)) -> dict:
+
+def ask(species, vlm, rows=ALL) -> dict:
     prompts = make_prompts(species)[rows]
     return {"prompts": prompt_branch(prompts, species.prompter), **shared(species, vlm, prompts)}
 
